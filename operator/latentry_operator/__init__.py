@@ -1,0 +1,1 @@
+"""The control plane: typed resources, the pure planner, and the bodies that carry a plan out."""
