@@ -1,5 +1,7 @@
 """The tap's configuration as written by the planner and read by ``latentry tap --config FILE``."""
 
+import itertools
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
@@ -58,6 +60,6 @@ class TapConfig(BaseModel):
     @model_validator(mode="after")
     def _buckets_ascend(self) -> "TapConfig":
         bounds = self.latency_buckets_seconds
-        if not bounds or any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)) or bounds[0] <= 0:
+        if not bounds or any(a >= b for a, b in itertools.pairwise(bounds)) or bounds[0] <= 0:
             raise ValueError("latencyBucketsSeconds must be positive and strictly ascending, for example [0.01, 0.05]")
         return self
