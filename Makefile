@@ -1,12 +1,42 @@
+# The two commands: `make demo` runs the main job on real input, `make test` proves the code. Both set everything up first.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PYTEST_ARGS ?=
 
-.PHONY: setup demo test lint types generate bench clean
+.PHONY: help setup demo test check generate bench lock clean
 
-setup: $(STAMP)
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## the virtual environment, with Triton from its wheel
 
 $(STAMP): pyproject.toml constraints.txt scripts/setup
-	PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/setup
-	touch $@
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" scripts/setup
+	@touch $@
+
+demo: setup ## train a VAE on real digits, bundle it, serve it on Triton behind the tap, measure it
+	@$(BIN)/python examples/digits/demo.py
+
+test: setup check ## everything: style, types, import contracts, unit, golden and wire tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup ## style, types and import contracts only
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+generate: setup ## CRDs and other files made from the types
+	@$(BIN)/python scripts/generate
+
+bench: setup ## Triton + tap against Triton, MLServer and KServe's ModelServer (about 10 minutes)
+	@$(BIN)/python -m bench.serving
+
+lock: setup ## renew constraints.txt from the packages now installed
+	@(sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//' | sort -f) > constraints.new
+	@mv constraints.new constraints.txt
+
+clean: ## the virtual environment and everything made by runs
+	rm -rf $(VENV) .latentry build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -6,6 +6,7 @@ quantity spelling (``16Gi``, ``500M``). A bare number is refused: nobody can tel
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -72,7 +73,7 @@ class Duration(_TextUnit):
             raise ValueError(f"{text} has no unit; write {text}ms or {text}s")
         if not re.fullmatch(cls.PATTERN, text):
             raise ValueError(f"{text!r} is not a duration; write one like 500us, 50ms, 30s, 5m, 1h or 30d")
-        total = sum(float(number) * _NANOSECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+        total = sum(Decimal(number) * _NANOSECONDS[unit] for number, unit in _DURATION_PART.findall(text))
         return cls(round(total))
 
     @property
@@ -108,7 +109,7 @@ class ByteSize(_TextUnit):
         match = _BYTE_QUANTITY.fullmatch(str(text)) if isinstance(text, str | int) else None
         if match is None or isinstance(text, bool):
             raise ValueError(f"{text!r} is not a byte quantity; write one like 512Mi, 16Gi or 2G")
-        return cls(round(float(match[1]) * _BYTES[match[2] or ""]))
+        return cls(round(Decimal(match[1]) * _BYTES[match[2] or ""]))
 
     def __str__(self) -> str:
         for unit in ("Ti", "Gi", "Mi", "Ki"):

@@ -1,0 +1,62 @@
+"""The faces of `latentry up`: a table, plain lines, JSON lines; lines only when something changed."""
+
+import io
+import json
+
+from rich.console import Console
+
+from latentry_operator.local.screen import LineScreen, LiveScreen, Output, json_line, make_screen, plain_line, table
+from latentry_operator.local.snapshot import Addresses, Phase, Snapshot, Traffic
+
+STARTING = Snapshot("digits-vae", "1", Phase.STARTING, "loading 5 graphs")
+READY = Snapshot(
+    "digits-vae",
+    "1",
+    Phase.READY,
+    "serving",
+    addresses=Addresses("127.0.0.1:8080", "127.0.0.1:9000", "127.0.0.1:9400"),
+    traffic=Traffic(requests_per_second=12.34, p50_seconds=0.00135, p99_seconds=None, requests=40, errors=2),
+)
+
+
+def console(*, terminal: bool = False) -> tuple[Console, io.StringIO]:
+    stream = io.StringIO()
+    return Console(file=stream, force_terminal=terminal, width=140), stream
+
+
+def test_lines_come_only_when_phase_or_message_changes() -> None:
+    target, stream = console()
+    with LineScreen(target, plain_line) as screen:
+        for snapshot in (STARTING, STARTING, READY, READY):
+            screen.show([snapshot])
+    assert stream.getvalue().splitlines() == ["digits-vae 1 Starting: loading 5 graphs", "digits-vae 1 Ready: serving"]
+
+
+def test_json_lines_carry_the_whole_snapshot() -> None:
+    data = json.loads(json_line(READY))
+    assert data["phase"] == "Ready"
+    assert data["addresses"] == {"http": "127.0.0.1:8080", "grpc": "127.0.0.1:9000", "admin": "127.0.0.1:9400"}
+    assert data["traffic"]["errors"] == 2
+
+
+def test_a_long_json_line_is_never_wrapped() -> None:
+    target, stream = console()
+    target.width = 20
+    LineScreen(target, json_line).show([READY])
+    assert json.loads(stream.getvalue())["name"] == "digits-vae"
+
+
+def test_the_table_shows_what_was_measured_and_dashes_for_what_was_not() -> None:
+    target, stream = console()
+    target.print(table([STARTING, READY]))
+    text = stream.getvalue()
+    for cell in ("12.3", "1.35 ms", "40", "2", "Starting", "loading 5 graphs"):
+        assert cell in text
+    ready_row = next(line for line in text.splitlines() if "Ready" in line)
+    assert ready_row.count(" - ") == 1, "p99 was not measured"
+
+
+def test_auto_is_live_in_a_terminal_and_plain_elsewhere() -> None:
+    assert isinstance(make_screen(Output.AUTO, console(terminal=True)[0]), LiveScreen)
+    assert isinstance(make_screen(Output.AUTO, console()[0]), LineScreen)
+    assert isinstance(make_screen(Output.JSON, console(terminal=True)[0]), LineScreen)
