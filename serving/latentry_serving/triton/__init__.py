@@ -1,0 +1,1 @@
+"""Triton: model configuration, repository layout, and the server as a process."""
