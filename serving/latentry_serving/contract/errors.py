@@ -19,14 +19,17 @@ class Problem:
         path: where, as the user wrote it: ``spec.slo.latency[0].within`` or a file name.
         problem: what is wrong, with the offending value.
         remedy: what to do, as an instruction ("write 50ms").
+        line: where in the file, counted from 1; None when there is no file.
     """
 
     path: str
     problem: str
     remedy: str
+    line: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.problem}; {self.remedy}"
+        place = self.path if self.line is None else f"line {self.line}, {self.path}"
+        return f"{place}: {self.problem}; {self.remedy}"
 
 
 class LatentryError(Exception):
