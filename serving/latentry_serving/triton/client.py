@@ -35,6 +35,13 @@ class TritonClient:
         except (httpx.TransportError, OperationFailed):
             return False
 
+    async def serves_metrics(self) -> bool:
+        """Whether the address is that of Triton's metrics."""
+        try:
+            return "nv_inference" in (await self._http.get("/metrics")).text
+        except httpx.TransportError:
+            return False
+
     async def server_metadata(self) -> dict[str, Any]:
         """``name``, ``version`` and ``extensions``."""
         return await self._get("/v2")

@@ -120,6 +120,7 @@ def _session_options(config: dict[str, Any]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", "1"))
     options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # fatal only: what a request does wrong is in its response, not in the log
     # Instances share the cores: a thread that spins while it waits takes them from a neighbour.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     level = parameters.get("graph_optimisation_level")

@@ -47,8 +47,9 @@ class TritonSettings:
     metrics_port: int = 0
     ready_timeout_seconds: float = 120.0
     """From start to every model ready."""
-    drain_seconds: int = 10
-    """How long requests in flight may take to finish when Triton is stopped; then it is stopped all the same."""
+    drain_seconds: int = 5
+    """How long requests in flight may take to finish when Triton is stopped; then it ends all the same. Triton waits
+    as long for idle keep-alive connections: close those first, and stopping takes 2 to 3 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,8 @@ class TritonProcess:
         """
         prefix = new_prefix()
         command = [str(install.binary), *_arguments(repository, addresses, settings, prefix)]
+        if not install.has_onnxruntime:
+            command.append("--allow-gpu-metrics=false")  # needs libraries the wheel does not bring
         # A pipe of our own: asyncio's would keep Process.wait from returning while a stub still holds its end.
         read_end, write_end = os.pipe()
         try:
@@ -161,10 +164,12 @@ class TritonProcess:
         try:
             async with (
                 asyncio.timeout(self._settings.ready_timeout_seconds),
-                TritonClient(self.addresses.http) as client,
+                TritonClient(self.addresses.http) as http,
+                TritonClient(self.addresses.metrics) as metrics,
             ):
-                while not await client.is_ready(server_id=self._prefix):
-                    if await self._ended_within(_POLL_SECONDS) or self.log.missing_library:
+                # Metrics last: Triton opens that port last, and ends when it cannot.
+                while not (await http.is_ready(server_id=self._prefix) and await metrics.serves_metrics()):
+                    if await self._ended_within(_POLL_SECONDS) or self.log.missing_library or self.log.port_taken:
                         raise await self._failure()
                     now = (len(self.log.loading), len(self.log.loaded))
                     if now != seen:

@@ -22,6 +22,9 @@ _OUT_OF_MEMORY = re.compile(
 _SHARED_MEMORY_FULL = re.compile(
     r"(?:shared memory|/dev/shm).*No space left on device|Failed to increase the shared memory"
 )
+_NOISE = re.compile(
+    r"^\s*$|^[|+]|^\w\d+ [\d:.]+ \d+ \S+\]\s*$|\"Timeout \d+: Found |\"(?:Waiting for|Collecting|All models) "
+)
 
 
 @dataclass(slots=True)
@@ -59,9 +62,8 @@ class ServerLog:
             self.out_of_memory = line
 
     def tail(self, count: int) -> str:
-        """The last lines that say something: without the tables Triton draws of its settings."""
-        telling = [line for line in self.lines if line.strip() and not line.startswith(("|", "+"))]
-        return "\n".join(telling[-count:])
+        """The last lines that say something: without the tables of settings and the countdown of every exit."""
+        return "\n".join([line for line in self.lines if not _NOISE.search(line)][-count:])
 
 
 def open_log_file(path: Path) -> RotatingFileHandler:

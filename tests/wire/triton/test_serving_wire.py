@@ -1,6 +1,7 @@
 """The generic model in a real Triton: values over both protocols, every datatype, batching, errors kept apart."""
 
 import asyncio
+import contextlib
 
 import numpy as np
 import pytest
@@ -19,10 +20,13 @@ WEIGHTS = np.arange(8, dtype=np.float32).reshape(4, 2)
 TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)
 
 
+@contextlib.contextmanager
 def _connect(server: TritonServer, protocol: str):
-    if protocol == "http":
-        return triton_http, triton_http.InferenceServerClient(str(server.addresses.http))
-    return triton_grpc, triton_grpc.InferenceServerClient(str(server.addresses.grpc))
+    module, address = {"http": (triton_http, server.addresses.http), "grpc": (triton_grpc, server.addresses.grpc)}[
+        protocol
+    ]
+    with module.InferenceServerClient(str(address)) as client:
+        yield module, client
 
 
 def _given(module, name: str, array: np.ndarray, datatype: str):
@@ -34,38 +38,38 @@ def _given(module, name: str, array: np.ndarray, datatype: str):
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 @pytest.mark.parametrize("rows", [1, 7, 32])
 def test_values_are_the_graphs(tiny_triton: TritonServer, protocol: str, rows: int) -> None:
-    module, client = _connect(tiny_triton, protocol)
-    x = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
-    answer = client.infer("tiny_encode", [_given(module, "x", x, "FP32")]).as_numpy("embedding")
-    np.testing.assert_allclose(answer, x @ WEIGHTS, rtol=1e-5)
+    with _connect(tiny_triton, protocol) as (module, client):
+        x = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
+        answer = client.infer("tiny_encode", [_given(module, "x", x, "FP32")]).as_numpy("embedding")
+        np.testing.assert_allclose(answer, x @ WEIGHTS, rtol=1e-5)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_every_datatype_survives(tiny_triton: TritonServer, protocol: str) -> None:
-    module, client = _connect(tiny_triton, protocol)
-    kinds = [entry for entry in Datatype if entry not in (Datatype.BYTES, Datatype.BF16)]
-    sent = {
-        kind: np.array([[0, 1, 2], [3, 100, 0]]).astype(bool if kind is Datatype.BOOL else triton_to_np_dtype(kind))
-        for kind in kinds
-    }
-    answer = client.infer(
-        "tiny_decode", [_given(module, f"{kind.lower()}_in", array, kind.value) for kind, array in sent.items()]
-    )
-    for kind, array in sent.items():
-        got = answer.as_numpy(f"{kind.lower()}_out")
-        assert got.dtype == array.dtype
-        np.testing.assert_array_equal(got, array)
+    with _connect(tiny_triton, protocol) as (module, client):
+        kinds = [entry for entry in Datatype if entry not in (Datatype.BYTES, Datatype.BF16)]
+        sent = {
+            kind: np.array([[0, 1, 2], [3, 100, 0]]).astype(bool if kind is Datatype.BOOL else triton_to_np_dtype(kind))
+            for kind in kinds
+        }
+        answer = client.infer(
+            "tiny_decode", [_given(module, f"{kind.lower()}_in", array, kind.value) for kind, array in sent.items()]
+        )
+        for kind, array in sent.items():
+            got = answer.as_numpy(f"{kind.lower()}_out")
+            assert got.dtype == array.dtype
+            np.testing.assert_array_equal(got, array)
 
 
 def test_only_the_asked_output_comes_back(tiny_triton: TritonServer) -> None:
-    module, client = _connect(tiny_triton, "http")
-    inputs = [
-        _given(module, f"{kind.lower()}_in", np.zeros((1, 3), triton_to_np_dtype(kind)), kind.value)
-        for kind in Datatype
-        if kind not in (Datatype.BYTES, Datatype.BF16)
-    ]
-    answer = client.infer("tiny_decode", inputs, outputs=[module.InferRequestedOutput("int8_out")])
-    assert [entry["name"] for entry in answer.get_response()["outputs"]] == ["int8_out"]
+    with _connect(tiny_triton, "http") as (module, client):
+        inputs = [
+            _given(module, f"{kind.lower()}_in", np.zeros((1, 3), triton_to_np_dtype(kind)), kind.value)
+            for kind in Datatype
+            if kind not in (Datatype.BYTES, Datatype.BF16)
+        ]
+        answer = client.infer("tiny_decode", inputs, outputs=[module.InferRequestedOutput("int8_out")])
+        assert [entry["name"] for entry in answer.get_response()["outputs"]] == ["int8_out"]
 
 
 async def _sample_many(server: TritonServer, indices: list[int]) -> list[np.ndarray | InferenceServerException]:
@@ -113,6 +117,8 @@ async def test_client_reads_metadata(tiny_triton: TritonServer) -> None:
 
 
 def test_a_batch_over_the_limit_is_refused(tiny_triton: TritonServer) -> None:
-    module, client = _connect(tiny_triton, "http")
-    with pytest.raises(InferenceServerException, match="batch-size must be <= 32"):
+    with (
+        _connect(tiny_triton, "http") as (module, client),
+        pytest.raises(InferenceServerException, match="batch-size must be <= 32"),
+    ):
         client.infer("tiny_encode", [_given(module, "x", np.zeros((33, 4), np.float32), "FP32")])
