@@ -1,7 +1,7 @@
 """YAML text -> plain data with the line of every field.
 
 Stricter than PyYAML where PyYAML guesses: duplicate keys, keys that are no text and tags are problems; dates stay
-text, as for Kubernetes. Aliases are followed, but a document that grows beyond ``MOST_NODES`` is refused.
+text, as for Kubernetes. Aliases are followed, but a document that grows beyond a limit is refused.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from latentry_serving.contract.errors import Problem
 
 MOST_NODES = 100_000
 """Values in one document. A LatentModel has about a hundred; the limit stops alias bombs."""
+MOST_LEVELS = 50
+"""Nesting of one document. A LatentModel has six levels; the limit stops aliases that contain themselves."""
 
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
@@ -64,6 +66,8 @@ def read_documents(text: str) -> tuple[list[Document], list[Problem]]:
                 documents.append(_document(loader, node))
     except yaml.YAMLError as error:
         return documents, [_syntax_problem(error)]
+    except RecursionError:  # PyYAML composes nested values recursively
+        return documents, [Problem("YAML", "nested too deeply", f"keep it to {MOST_LEVELS} levels")]
     return documents, []
 
 
@@ -76,9 +80,10 @@ def _document(loader: _Loader, root: yaml.Node) -> Document:
     while pending:
         node, location = pending.pop()
         count += 1
-        if count > MOST_NODES:
-            problem = Problem("document", f"more than {MOST_NODES} values", "write it without aliases (*name)", start)
-            return Document(None, start, lines, (problem,))
+        if count > MOST_NODES or len(location) > MOST_LEVELS:
+            problem = f"more than {MOST_NODES} values or {MOST_LEVELS} levels"
+            too_big = Problem("document", problem, "write it without aliases (*name)", start)
+            return Document(None, start, lines, (too_big,))
         if node.tag not in _TAGS:
             line = node.start_mark.line + 1
             problems.append(Problem(_place(location), f"tag {node.tag} is not allowed", "remove the tag", line))

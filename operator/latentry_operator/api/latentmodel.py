@@ -20,7 +20,13 @@ class LatentModelSpec(ApiModel):
             (
                 "self.family != 'Encoder' || !has(self.slo) || !has(self.slo.quality)",
                 "slo.quality needs a reconstruction, which an Encoder has not; remove it",
-            )
+            ),
+            (
+                "!has(self.scaling) || self.scaling.metric != 'CPU' || (has(self.runtime)"
+                " && has(self.runtime.resources) && has(self.runtime.resources.requests)"
+                " && has(self.runtime.resources.requests.cpu))",
+                "scaling.metric CPU needs runtime.resources.requests.cpu, which it is measured against",
+            ),
         )
     )
 

@@ -81,17 +81,8 @@ def load_files(paths: Sequence[Path]) -> tuple[Resource, ...]:
     """
     results = validate_files(paths)
     errors = [result.error for result in results if result.error is not None]
-    if len(errors) == 1:
-        raise errors[0]
     if errors:
-        raise InvalidInput(
-            f"{len(errors)} files",
-            [
-                replace(problem, path=f"{error.subject}: {problem.path}")
-                for error in errors
-                for problem in error.problems
-            ],
-        )
+        raise InvalidInput.merged(f"{len(errors)} files", errors)
     first: dict[tuple[str, ...], Path] = {}
     for result in results:
         for resource in result.resources:

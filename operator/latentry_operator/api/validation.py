@@ -48,6 +48,8 @@ def _model(spec: LatentModelSpec) -> Problems:
         yield Problem("spec.placement.gpus", problem, "name a GPUPool or remove gpus")
     yield from _runtime(spec.runtime)
     yield from _scaling(spec.scaling)
+    if spec.scaling.metric is ScalingMetric.CPU and spec.runtime.resources.requests.cpu is None:
+        yield Problem("spec.scaling.metric", "CPU use of what request?", "add spec.runtime.resources.requests.cpu")
     yield from _slo(spec.slo)
     if spec.slo.quality is not None:
         if Operation.SCORE not in OPERATIONS[spec.family]:
