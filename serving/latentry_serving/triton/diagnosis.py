@@ -77,7 +77,10 @@ def oom_kill_count(statistics: Path = _VM_STATISTICS) -> int:
 def _memory_evidence(exit_code: int | None, log: ServerLog, oom_kills: int) -> str:
     if log.out_of_memory:
         return log.out_of_memory.strip()[-200:]
-    if oom_kills:
+    # The kernel counts for the whole machine: it is evidence only where one of ours was killed.
+    killed = exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    killed = killed or any("stub process" in reason.lower() for reason in log.failed.values())
+    if killed and oom_kills:
         return f"the kernel killed {oom_kills} process{'es' if oom_kills > 1 else ''} for lack of memory meanwhile"
     return ""
 

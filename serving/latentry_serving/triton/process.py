@@ -133,6 +133,7 @@ class TritonProcess:
             command.append("--allow-gpu-metrics=false")  # needs libraries the wheel does not bring
         # A pipe of our own: asyncio's would keep Process.wait from returning while a stub still holds its end.
         read_end, write_end = os.pipe()
+        output = os.fdopen(read_end, "rb")
         try:
             backends = _link_backends(install, work_dir / "backends")
             command += [f"--backend-directory={backends}"]
@@ -142,13 +143,13 @@ class TritonProcess:
                 env=_environment(install, os.environ), start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            os.close(read_end)
+            output.close()
             raise OperationFailed(
                 f"cannot start {install.binary}: {error}", remedy=f"check the binary and that {work_dir} can be written"
             ) from error
         finally:
             os.close(write_end)
-        return cls(process, addresses, settings, prefix, os.fdopen(read_end, "rb"), work_dir / LOG_FILE)
+        return cls(process, addresses, settings, prefix, output, work_dir / LOG_FILE)
 
     @property
     def pid(self) -> int:

@@ -105,6 +105,18 @@ def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "the shared library libpython3.12.so.1.0 is missing",
         ),
         (1, ["terminate called after throwing std::bad_alloc"], 0, "ran out of memory (terminate called after"),
+        (
+            1,
+            ["""E1 1 x.cc:642] "failed to load 'm' version 1: Internal: Stub process 'm_0' is not healthy." """],
+            1,
+            "ran out of memory (the kernel killed 1 process",
+        ),
+        (
+            1,
+            ["""E1 1 x.cc:1] "failed to load 'm' version 1: Internal: cut" """],
+            1,
+            "could not load the model m: Internal",
+        ),
         (-9, [], 1, "ran out of memory (the kernel killed 1 process for lack of memory meanwhile)"),
         (-9, [], 0, "was killed by SIGKILL; the kernel does this when memory runs out"),
         (137, [], 0, "was killed by SIGKILL"),
