@@ -105,7 +105,6 @@ CHECKS = [
     valid_in_its_default,
     mergeable_by_fields_that_are_always_there,
     telling_what_to_do_in_rules,
-    ,
 ]
 
 
