@@ -109,7 +109,11 @@ class ObjectMeta(ApiModel):
 
 
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
-    """CEL rules for ``json_schema_extra``: (rule, message) pairs as ``x-kubernetes-validations``."""
+    """CEL rules for ``json_schema_extra``: (rule, message) pairs as ``x-kubernetes-validations``.
+
+    The server also tries a rule on the schema's default as written, before the defaults inside it are filled in: ask
+    ``has()`` about optional fields before reading one that has a default.
+    """
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 

@@ -64,7 +64,7 @@ class Rollout(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "self.strategy == 'Canary' || !has(self.steps) || size(self.steps) == 0",
+                "!has(self.steps) || size(self.steps) == 0 || self.strategy == 'Canary'",
                 "steps are for strategy Canary; remove them or choose Canary",
             ),
             (

@@ -114,12 +114,12 @@ class Scaling(ApiModel):
                 "maxReplicas must be at least minReplicas",
             ),
             (
-                "self.metric != 'None' || !has(self.maxReplicas) || self.maxReplicas == self.minReplicas",
+                "!has(self.maxReplicas) || self.metric != 'None' || self.maxReplicas == self.minReplicas",
                 "metric None keeps minReplicas; remove maxReplicas or choose Concurrency or CPU",
             ),
-            ("self.metric != 'None' || !has(self.target)", "metric None has no target; remove target"),
+            ("!has(self.target) || self.metric != 'None'", "metric None has no target; remove target"),
             (
-                "self.metric != 'CPU' || !has(self.target) || self.target <= 100",
+                "!has(self.target) || self.metric != 'CPU' || self.target <= 100",
                 "target is a percentage from 1 to 100 when metric is CPU",
             ),
         )

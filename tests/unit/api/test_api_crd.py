@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cel
 import pytest
 import yaml
 from jsonschema import Draft4Validator, ValidationError
@@ -79,6 +80,10 @@ def valid_in_its_default(path: str, node: dict[str, Any]) -> None:
     if "default" in node:
         assert not path.startswith(".status"), "nobody defaults what has not been observed"
         Draft4Validator(node).validate(node["default"])
+        # apiextensions-apiserver checks rules on the default as it stands, before the defaults inside it are filled in
+        for rule in node.get("x-kubernetes-validations", ()):
+            context = cel.Context({"self": node["default"], "oldSelf": node["default"]})
+            assert cel.evaluate(rule["rule"], context) is True, rule
 
 
 def mergeable_by_fields_that_are_always_there(path: str, node: dict[str, Any]) -> None:
