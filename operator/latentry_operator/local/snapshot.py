@@ -49,5 +49,6 @@ class Snapshot:
     message: str
     addresses: Addresses | None = None
     traffic: Traffic | None = None
+    was_ready: bool = False
     interruptions: int = 0
     """How often the model stopped being ready after it had been."""

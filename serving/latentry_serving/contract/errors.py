@@ -7,8 +7,8 @@
     └── OperationFailed           the input was fine, the world was not (a port, a process, a disk): exit code 1
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,13 @@ class InvalidInput(LatentryError):
     def one(cls, subject: str, *, path: str, problem: str, remedy: str) -> "InvalidInput":
         """The common case of a single problem."""
         return cls(subject, [Problem(path, problem, remedy)])
+
+    @classmethod
+    def merged(cls, subject: str, errors: Sequence["InvalidInput"]) -> "InvalidInput":
+        """One error out of several; with more than one, each path starts with where it comes from."""
+        if len(errors) == 1:
+            return errors[0]
+        return cls(subject, [replace(p, path=f"{e.subject}: {p.path}") for e in errors for p in e.problems])
 
 
 class OperationFailed(LatentryError):

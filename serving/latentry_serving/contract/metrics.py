@@ -8,11 +8,13 @@ from enum import StrEnum
 
 REQUESTS_TOTAL = "latentry_requests_total"
 REQUEST_DURATION_SECONDS = "latentry_request_duration_seconds"
+FIRST_RESPONSE_SECONDS = "latentry_first_response_seconds"
 REQUEST_BYTES_TOTAL = "latentry_request_bytes_total"
 RESPONSE_BYTES_TOTAL = "latentry_response_bytes_total"
 REQUESTS_IN_FLIGHT = "latentry_requests_in_flight"
 CONNECTIONS = "latentry_connections"
 OPAQUE_CONNECTIONS_TOTAL = "latentry_opaque_connections_total"
+REFUSED_CONNECTIONS_TOTAL = "latentry_refused_connections_total"
 BUNDLE_INFO = "latentry_bundle_info"
 
 MODEL = "model"
@@ -25,7 +27,7 @@ DIGEST = "digest"
 KIND = "kind"
 
 OTHER_OPERATION = "other"
-"""Inference for a model name the contract does not know."""
+"""Inference for a model name the contract does not know, or whose name cannot be read (Triton took no connection)."""
 MANAGEMENT_OPERATION = "management"
 """Health, metadata, statistics and repository calls: no inference, never in an SLO."""
 
@@ -61,6 +63,12 @@ class Outcome(StrEnum):
     """Triton broke the connection before the answer was complete."""
 
 
+SERVER_FAULTS = frozenset(
+    {Outcome.SERVER_ERROR, Outcome.DEADLINE_EXCEEDED, Outcome.UPSTREAM_UNAVAILABLE, Outcome.RESET}
+)
+"""The outcomes that spend an availability budget."""
+
+
 class OpaqueReason(StrEnum):
     """Why an observer gave up on a connection. The bytes still flow."""
 
@@ -69,6 +77,13 @@ class OpaqueReason(StrEnum):
     UPGRADE = "upgrade"
     UNKNOWN_PROTOCOL = "unknown_protocol"
     INTERNAL = "internal"
+
+
+class RefusedReason(StrEnum):
+    """Why a client's connection was closed before it carried a byte."""
+
+    UPSTREAM_UNAVAILABLE = "upstream_unavailable"
+    CONNECTION_LIMIT = "connection_limit"
 
 
 DEFAULT_LATENCY_BUCKETS_SECONDS = (

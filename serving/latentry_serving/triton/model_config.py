@@ -18,6 +18,8 @@ from latentry_serving.contract.manifest import Datatype, TensorSpec
 
 CONFIG_FILE = "config.pbtxt"
 MODEL_FILE = "model.onnx"
+MODEL_VERSION = "1"
+"""A bundle's repository holds one version of each model; versions of the model are bundles of their own."""
 ONNXRUNTIME_BACKEND = "onnxruntime"
 PYTHON_BACKEND = "python"
 

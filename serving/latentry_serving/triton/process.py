@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import IO
 
 import psutil
 
+from latentry_serving.child import bound_to_parent
 from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.tap_config import Address
 from latentry_serving.triton.client import TritonClient
@@ -29,7 +29,6 @@ from latentry_serving.triton.shared_memory import new_prefix, remove_regions
 HOST = "127.0.0.1"
 LOG_FILE = "triton.log"
 
-_LAUNCHER = Path(__file__).with_name("launcher.py")
 _STUB = "triton_python_backend_stub"
 _LOG_LINES = 400
 _LINE_BYTES = 1 << 20
@@ -138,7 +137,7 @@ class TritonProcess:
             backends = _link_backends(install, work_dir / "backends")
             command += [f"--backend-directory={backends}"]
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *command,
+                *bound_to_parent(command, os.getpid()),
                 stdin=DEVNULL, stdout=write_end, stderr=write_end,
                 env=_environment(install, os.environ), start_new_session=True,
             )  # fmt: skip

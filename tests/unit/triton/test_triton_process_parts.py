@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from latentry_serving.child import bound_to_parent
 from latentry_serving.triton import process
 from latentry_serving.triton.backoff import Backoff
 from latentry_serving.triton.diagnosis import PortTaken, diagnose, oom_kill_count
@@ -192,8 +193,7 @@ def test_the_stub_finds_our_packages_and_libraries() -> None:
 
 
 def _launch(parent: int, *command: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-I", "-S", str(process._LAUNCHER), str(parent)]
-    return subprocess.run([*launcher, *command], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(bound_to_parent(command, parent), capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_launcher_becomes_the_program_with_the_death_signal_set() -> None:

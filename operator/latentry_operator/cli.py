@@ -1,0 +1,92 @@
+"""The ``latentry`` command: one root over the operator's and the data plane's commands.
+
+Commands import what they need when they run, so that the tap's image needs no Kubernetes client and ``latentry --help``
+answers at once. Errors meant for users end as a sentence on stderr and an exit code, never as a traceback.
+"""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from latentry_operator.local.screen import Output, make_screen
+from latentry_serving.cli import app as serving_app
+from latentry_serving.cli import run
+from latentry_serving.contract import ports
+from latentry_serving.contract.errors import InvalidInput
+from latentry_serving.contract.units import Duration
+
+app = typer.Typer(
+    name="latentry",
+    help="Serve encoders, autoencoders and VAEs on Triton, measured and guarded.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.registered_commands += serving_app.registered_commands
+app.registered_groups += serving_app.registered_groups
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run(app)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Serve encoders, autoencoders and VAEs on Triton, measured and guarded."""
+    if version:
+        Console().print(f"latentry {importlib.metadata.version('latentry')}", highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def validate(files: Annotated[list[Path], typer.Argument(help="YAML files with LatentModels and GPUPools.")]) -> None:
+    """Check resource files and explain every problem at once; exit code 2 when there is one."""
+    from latentry_operator.api.load import validate_files
+
+    out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+    results = validate_files(files)
+    for result in results:
+        if result.error is None:
+            out.print(f"{result.path}: ok, {result.summary}", markup=False, soft_wrap=True)
+        else:
+            err.print(str(result.error), markup=False, soft_wrap=True)
+    if any(result.error for result in results):
+        raise typer.Exit(InvalidInput.exit_code)
+
+
+def _duration(text: str) -> Duration:
+    try:
+        return Duration.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def up(
+    files: Annotated[list[Path], typer.Argument(help="YAML files with LatentModels.")],
+    stop_after: Annotated[
+        Duration | None,
+        typer.Option("--for", parser=_duration, metavar="DURATION", help="Stop this long after every model is ready."),
+    ] = None,
+    output: Annotated[
+        Output, typer.Option(help="How to report; auto is live in a terminal, else plain.")
+    ] = Output.AUTO,
+    http_port: Annotated[int, typer.Option(help="First port tried for HTTP.", min=1, max=65535)] = ports.TAP_HTTP,
+    grpc_port: Annotated[int, typer.Option(help="First port tried for gRPC.", min=1, max=65535)] = ports.TAP_GRPC,
+    admin_port: Annotated[int, typer.Option(help="First port tried for metrics.", min=1, max=65535)] = ports.TAP_ADMIN,
+    run_dir: Annotated[Path, typer.Option(help="Folder for logs and generated files.")] = Path(".latentry/run"),
+) -> None:
+    """Serve LatentModels on this machine: a real Triton and the tap as processes, until Ctrl-C.
+
+    Exit code 0 only when every model became ready and stayed so.
+    """
+    from latentry_operator.local.up import UpSettings, serve
+
+    settings = UpSettings(stop_after, http_port, grpc_port, admin_port, run_dir)
+    serve(files, settings, make_screen(output, Console(highlight=False)))
