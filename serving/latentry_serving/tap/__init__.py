@@ -1,0 +1,1 @@
+"""The sidecar in front of Triton: forwards bytes untouched and reads along."""

@@ -1,0 +1,175 @@
+"""Reads an HTTP/1.1 connection along: which calls it carries and how they end. Pure."""
+
+from collections import deque
+
+from latentry_serving.contract.metrics import OpaqueReason, Outcome, Protocol
+from latentry_serving.sli.calls import Call, CallListener
+from latentry_serving.sli.catalogue import Catalogue
+from latentry_serving.sli.outcome import of_http_status
+from latentry_serving.tap.http1_framing import MessageFramer
+from latentry_serving.tap.http1_heads import parse_request_head, parse_response_head
+from latentry_serving.tap.observation import SightLost, malformed, too_large
+
+MAX_PIPELINED = 1_000
+_NO_CONTENT = frozenset({204, 304})
+_SWITCHING_PROTOCOLS = 101
+
+
+class _Exchange:
+    """A request and its answer."""
+
+    __slots__ = ("call", "method", "request_ended", "status")
+
+    def __init__(self, call: Call, method: bytes) -> None:
+        self.call = call
+        self.method = method
+        self.request_ended = False
+        self.status: int | None = None
+        """Of the answer, once that is complete."""
+
+
+class Http1Observer:
+    """Matches answers to requests in order, as RFC 9112 section 9.3.2 has it."""
+
+    def __init__(self, catalogue: Catalogue, listener: CallListener) -> None:
+        self._listener = listener
+        self._awaiting: deque[_Exchange] = deque()
+        """Requests whose answer is not complete, oldest first."""
+        self._requests = _Requests(self._awaiting, catalogue, listener)
+        self._responses = _Responses(self._awaiting, listener)
+        self._from_client = MessageFramer(self._requests)
+        self._from_server = MessageFramer(self._responses)
+        self._broken: Outcome | None = None
+        """Outcome of calls that do not complete, once a side is gone."""
+
+    @property
+    def idle(self) -> bool:
+        return not self._awaiting and self._from_client.between_messages
+
+    def client_sent(self, data: bytes, now_s: float) -> None:
+        self._from_client.feed(data, now_s)
+
+    def server_sent(self, data: bytes, now_s: float) -> None:
+        self._from_server.feed(data, now_s)
+
+    def client_gone(self, now_s: float) -> None:
+        self._broken = self._broken or Outcome.CANCELLED
+
+    def server_gone(self, now_s: float, *, in_order: bool) -> None:
+        if in_order:
+            self._from_server.end(now_s)
+        self._broken = self._broken or Outcome.RESET
+        self._finish_all(self._broken, now_s)
+
+    def closed(self, now_s: float) -> None:
+        self._finish_all(self._broken or Outcome.RESET, now_s)
+
+    def abandon(self) -> None:
+        self._finish_all(None, None)
+
+    def _finish_all(self, outcome: Outcome | None, now_s: float | None) -> None:
+        open_exchanges = list(self._awaiting)
+        self._awaiting.clear()
+        sending = self._requests.sending
+        if sending is not None and sending not in open_exchanges:
+            open_exchanges.append(sending)
+        self._requests.sending = None
+        for exchange in open_exchanges:
+            call = exchange.call
+            if exchange.status is not None:
+                call.outcome = of_http_status(exchange.status)
+            else:
+                call.outcome, call.last_response_s = outcome, now_s
+            self._listener.call_finished(call)
+
+
+class _Requests:
+    """What the client sends."""
+
+    def __init__(self, awaiting: deque[_Exchange], catalogue: Catalogue, listener: CallListener) -> None:
+        self._awaiting = awaiting
+        self._catalogue = catalogue
+        self._listener = listener
+        self._started_s = 0.0
+        self.sending: _Exchange | None = None
+        """The request whose body is on its way."""
+
+    def message_started(self, first_byte: int, now_s: float) -> int:
+        if not 0x41 <= first_byte <= 0x5A:  # every method begins with an upper-case letter, a TLS hello does not
+            raise SightLost(OpaqueReason.UNKNOWN_PROTOCOL, "not HTTP/1")
+        self._started_s = now_s
+        return 0
+
+    def head_complete(self, head: bytes) -> int:
+        if len(self._awaiting) >= MAX_PIPELINED:
+            raise too_large(f"more than {MAX_PIPELINED} pipelined requests")
+        method, target, body = parse_request_head(head)
+        operation, kind = self._catalogue.http(method, target)
+        call = Call(Protocol.HTTP, operation, kind, self._started_s)
+        self.sending = _Exchange(call, method)
+        self._awaiting.append(self.sending)
+        self._listener.call_started(call)
+        return body
+
+    def body_received(self, data: bytes, start: int, end: int) -> None:
+        if self.sending is not None:
+            self.sending.call.request_bytes += end - start
+
+    def message_complete(self, now_s: float) -> None:
+        exchange, self.sending = self.sending, None
+        if exchange is None:  # the answer's side is gone, the call already counted
+            return
+        exchange.request_ended = True
+        if exchange.status is not None:
+            exchange.call.outcome = of_http_status(exchange.status)
+            self._listener.call_finished(exchange.call)
+
+
+class _Responses:
+    """What Triton sends."""
+
+    def __init__(self, awaiting: deque[_Exchange], listener: CallListener) -> None:
+        self._awaiting = awaiting
+        self._listener = listener
+        self._started_s = 0.0
+        self._status = 0
+        self._stray_bytes = 0
+        """Of the body that Triton (seen in 2.51) sends with some answers to HEAD, against RFC 9110, 9.3.2."""
+
+    def message_started(self, first_byte: int, now_s: float) -> int:
+        stray, self._stray_bytes = self._stray_bytes, 0
+        if first_byte != 0x48:  # "HTTP/"
+            if stray:
+                return stray
+            raise malformed("not an HTTP/1 answer")
+        self._started_s = now_s
+        return 0
+
+    def head_complete(self, head: bytes) -> int:
+        if not self._awaiting:
+            raise malformed("an answer without a request")
+        self._status, body = parse_response_head(head)
+        exchange = self._awaiting[0]
+        if self._status == _SWITCHING_PROTOCOLS or (exchange.method == b"CONNECT" and self._status < 300):
+            raise SightLost(OpaqueReason.UPGRADE, "the connection changes its protocol")
+        if self._status < 200:
+            return 0
+        exchange.call.first_response_s = self._started_s
+        if exchange.method == b"HEAD":
+            self._stray_bytes = max(body, 0)
+            return 0
+        return 0 if self._status in _NO_CONTENT else body
+
+    def body_received(self, data: bytes, start: int, end: int) -> None:
+        if self._awaiting:
+            self._awaiting[0].call.response_bytes += end - start
+
+    def message_complete(self, now_s: float) -> None:
+        if self._status < 200:  # interim: the answer is still to come
+            return
+        exchange = self._awaiting.popleft()
+        exchange.status = self._status
+        exchange.call.last_response_s = now_s
+        if exchange.request_ended:
+            exchange.call.outcome = of_http_status(self._status)
+            self._listener.call_finished(exchange.call)

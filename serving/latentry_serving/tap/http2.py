@@ -1,0 +1,241 @@
+"""Reads an HTTP/2 connection along: which gRPC calls it carries and how they end. Pure."""
+
+from latentry_serving.contract.metrics import MANAGEMENT_OPERATION, OTHER_OPERATION, CallKind, Outcome, Protocol
+from latentry_serving.sli import outcome as outcomes
+from latentry_serving.sli.calls import Call, CallListener
+from latentry_serving.sli.catalogue import Catalogue
+from latentry_serving.tap.grpc_message import ModelNameReader
+from latentry_serving.tap.http2_framing import CLIENT_PREFACE, FrameReader
+from latentry_serving.tap.http2_headers import Fields, HeaderBlocks
+from latentry_serving.tap.observation import malformed, too_large
+
+MAX_STREAMS = 10_000
+
+
+class _Stream:
+    """A call and how far it is."""
+
+    __slots__ = (
+        "announced",
+        "answer",
+        "call",
+        "grpc_status",
+        "http_status",
+        "name_reader",
+        "request_ended",
+        "timeout_s",
+    )
+
+    def __init__(self, call: Call, name_reader: ModelNameReader | None, timeout_s: float | None) -> None:
+        self.call = call
+        self.name_reader = name_reader
+        self.timeout_s = timeout_s
+        self.announced = False
+        self.request_ended = False
+        self.http_status = 0
+        self.grpc_status = b""
+        self.answer: Outcome | None = None
+        """What the answer says, once that is complete."""
+
+
+class _Streams:
+    """The open streams of a connection."""
+
+    def __init__(self, catalogue: Catalogue, listener: CallListener) -> None:
+        self.open: dict[int, _Stream] = {}
+        self._catalogue = catalogue
+        self._listener = listener
+        self._last = 0
+
+    def start(self, number: int, fields: Fields, begun_s: float) -> _Stream | None:
+        """Opens the stream a client's header block begins; None for a block that came after its stream's end."""
+        if number <= self._last:
+            return None
+        if number % 2 == 0:
+            raise malformed("a client's stream with an even number")
+        if len(self.open) >= MAX_STREAMS:
+            raise too_large(f"more than {MAX_STREAMS} open streams")
+        self._last = number
+        kind = self._catalogue.grpc(fields.path)
+        timeout_s = outcomes.grpc_timeout_seconds(fields.grpc_timeout) if fields.grpc_timeout else None
+        if kind is None:
+            call = Call(Protocol.GRPC, MANAGEMENT_OPERATION, CallKind.UNARY, begun_s)
+            stream = _Stream(call, None, timeout_s)
+            self._announce(stream)
+        else:
+            call = Call(Protocol.GRPC, OTHER_OPERATION, kind, begun_s)
+            stream = _Stream(call, ModelNameReader(fields.grpc_encoding), timeout_s)
+        self.open[number] = stream
+        return stream
+
+    def name_read(self, stream: _Stream, name: bytes | None) -> None:
+        """The call's model is decided."""
+        stream.name_reader = None
+        if name is not None:
+            stream.call.operation = self._catalogue.operation(name)
+        self._announce(stream)
+
+    def settle(self, number: int, stream: _Stream) -> None:
+        """Ends the call when both sides have."""
+        if stream.request_ended and stream.answer is not None:
+            self.finish(number, stream.answer, None)
+
+    def finish(self, number: int, outcome: Outcome | None, now_s: float | None) -> None:
+        """Ends the call; a complete answer has the last word on the outcome."""
+        stream = self.open.pop(number)
+        self._announce(stream)
+        call = stream.call
+        if stream.answer is not None:
+            call.outcome = stream.answer
+        else:
+            call.outcome, call.last_response_s = outcome, now_s
+        self._listener.call_finished(call)
+
+    def broken_by_client(self, number: int, now_s: float) -> None:
+        """The client gave the call up."""
+        stream = self.open[number]
+        elapsed_s = now_s - stream.call.started_s
+        self.finish(number, outcomes.of_client_reset(elapsed_s, stream.timeout_s), now_s)
+
+    def _announce(self, stream: _Stream) -> None:
+        if not stream.announced:
+            stream.announced = True
+            self._listener.call_started(stream.call)
+
+
+class Http2Observer:
+    """Follows both directions; source of the call model: gRPC over HTTP/2, RFC 9113."""
+
+    def __init__(self, catalogue: Catalogue, listener: CallListener) -> None:
+        self._streams = _Streams(catalogue, listener)
+        client_blocks, server_blocks = HeaderBlocks(), HeaderBlocks()
+        self._from_client = FrameReader(
+            _FromClient(self._streams, client_blocks, server_blocks), preface=CLIENT_PREFACE
+        )
+        self._from_server = FrameReader(_FromServer(self._streams, server_blocks, client_blocks))
+        self._client_first: bool | None = None
+        """Which side went first, once one has."""
+
+    @property
+    def idle(self) -> bool:
+        return not self._streams.open and self._from_client.between_frames
+
+    def client_sent(self, data: bytes, now_s: float) -> None:
+        self._from_client.feed(data, now_s)
+
+    def server_sent(self, data: bytes, now_s: float) -> None:
+        self._from_server.feed(data, now_s)
+
+    def client_gone(self, now_s: float) -> None:
+        if self._client_first is None:
+            self._client_first = True
+
+    def server_gone(self, now_s: float, *, in_order: bool) -> None:
+        if self._client_first is None:
+            self._client_first = False
+        self.closed(now_s)
+
+    def closed(self, now_s: float) -> None:
+        for number in list(self._streams.open):
+            if self._client_first:
+                self._streams.broken_by_client(number, now_s)
+            else:
+                self._streams.finish(number, Outcome.RESET, now_s)
+
+    def abandon(self) -> None:
+        for number in list(self._streams.open):
+            self._streams.finish(number, None, None)
+
+
+class _FromClient:
+    """What the client sends."""
+
+    def __init__(self, streams: _Streams, blocks: HeaderBlocks, peer_blocks: HeaderBlocks) -> None:
+        self._streams = streams
+        self._blocks = blocks
+        self._peer_blocks = peer_blocks
+
+    def headers_received(self, stream: int, block: bytes, *, ends: bool, begun_s: float, now_s: float) -> None:
+        fields = self._blocks.decode(block)
+        if stream not in self._streams.open and self._streams.start(stream, fields, begun_s) is None:
+            return
+        if ends:
+            self.stream_ended(stream, now_s)
+
+    def data_received(self, stream: int, data: bytes, start: int, end: int, now_s: float) -> None:
+        known = self._streams.open.get(stream)
+        if known is None:
+            return
+        known.call.request_bytes += end - start
+        reader = known.name_reader
+        if reader is not None and reader.feed(data, start, end):
+            self._streams.name_read(known, reader.name)
+
+    def stream_ended(self, stream: int, now_s: float) -> None:
+        known = self._streams.open.get(stream)
+        if known is None:
+            return
+        known.request_ended = True
+        if known.name_reader is not None:
+            self._streams.name_read(known, None)
+        self._streams.settle(stream, known)
+
+    def stream_reset(self, stream: int, now_s: float) -> None:
+        if stream in self._streams.open:
+            self._streams.broken_by_client(stream, now_s)
+
+    def table_size_allowed(self, size: int) -> None:
+        self._peer_blocks.allow_table_size(size)
+
+    def going_away(self, last_stream: int, now_s: float) -> None:
+        """A client going away still wants the answers it asked for."""
+
+
+class _FromServer:
+    """What Triton sends."""
+
+    def __init__(self, streams: _Streams, blocks: HeaderBlocks, peer_blocks: HeaderBlocks) -> None:
+        self._streams = streams
+        self._blocks = blocks
+        self._peer_blocks = peer_blocks
+
+    def headers_received(self, stream: int, block: bytes, *, ends: bool, begun_s: float, now_s: float) -> None:
+        fields = self._blocks.decode(block)
+        known = self._streams.open.get(stream)
+        if known is None:  # the client gave it up before
+            return
+        if fields.status.startswith(b"1"):  # interim: the answer is still to come
+            return
+        if known.call.first_response_s is None:
+            known.call.first_response_s = begun_s
+            known.http_status = int(fields.status) if fields.status.isdigit() else 0
+        known.grpc_status = fields.grpc_status or known.grpc_status
+        if ends:
+            self.stream_ended(stream, now_s)
+
+    def data_received(self, stream: int, data: bytes, start: int, end: int, now_s: float) -> None:
+        known = self._streams.open.get(stream)
+        if known is not None:
+            known.call.response_bytes += end - start
+
+    def stream_ended(self, stream: int, now_s: float) -> None:
+        known = self._streams.open.get(stream)
+        if known is None:
+            return
+        known.call.last_response_s = now_s
+        if known.grpc_status.isdigit():
+            known.answer = outcomes.of_grpc_status(int(known.grpc_status))
+        else:
+            known.answer = outcomes.of_missing_grpc_status(known.http_status)
+        self._streams.settle(stream, known)
+
+    def stream_reset(self, stream: int, now_s: float) -> None:
+        if stream in self._streams.open:
+            self._streams.finish(stream, Outcome.RESET, now_s)
+
+    def table_size_allowed(self, size: int) -> None:
+        self._peer_blocks.allow_table_size(size)
+
+    def going_away(self, last_stream: int, now_s: float) -> None:
+        for number in [n for n in self._streams.open if n > last_stream]:
+            self._streams.finish(number, Outcome.RESET, now_s)

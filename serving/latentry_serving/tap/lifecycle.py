@@ -1,0 +1,151 @@
+"""The tap from start to stop: listen, serve until told to stop, let calls in flight finish."""
+
+import asyncio
+import json
+import logging
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import uvicorn
+
+from latentry_serving.contract.metrics import OTHER_OPERATION
+from latentry_serving.contract.slis import Slis
+from latentry_serving.contract.tap_config import TapConfig
+from latentry_serving.sli.book import SliBook
+from latentry_serving.tap.admin import admin_app
+from latentry_serving.tap.forwarder import Forwarder, bind
+from latentry_serving.tap.readiness import Readiness
+from latentry_serving.tap.slis import slis
+from latentry_serving.telemetry.prometheus import registry_for
+
+log = logging.getLogger(__name__)
+
+_SPARE_DESCRIPTORS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the tap listens, after the system's choice where the configuration says 0."""
+
+    http: int
+    grpc: int
+    admin: int
+
+
+class Tap:
+    """A tap inside the running event loop."""
+
+    def __init__(self, config: TapConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            clock: monotonic seconds.
+        """
+        self._config = config
+        self._clock = clock
+        self.book = SliBook(
+            config.latency_buckets_seconds,
+            [*(operation.value for operation in config.operations.values()), OTHER_OPERATION],
+            started_s=clock(),
+        )
+        self._forwarder = Forwarder(config, self.book, clock)
+        self._ports: Ports | None = None
+        self._readiness = Readiness(config.upstream_http, listening=lambda: self._ports is not None)
+        self._admin: _AdminServer | None = None
+        self._admin_task: asyncio.Task[None] | None = None
+
+    async def start(self) -> Ports:
+        """Opens the three ports.
+
+        Raises:
+            OperationFailed: an address cannot be bound.
+        """
+        admin = bind(self._config.admin, "admin")
+        http, grpc = await self._forwarder.listen()
+        self._start_admin(admin)
+        self._ports = Ports(http=http, grpc=grpc, admin=admin.getsockname()[1])
+        return self._ports
+
+    def slis(self) -> Slis:
+        """The figures of this moment."""
+        config = self._config
+        return slis(self.book, model=config.model, version=config.version, digest=config.digest, now_s=self._clock())
+
+    async def stop(self) -> None:
+        """Not ready first, then no more connections, then calls in flight get ``drainSeconds`` to finish."""
+        self._readiness.draining = True
+        self._forwarder.stop_listening()
+        await self._forwarder.drain(self._config.drain_seconds)
+        if self._admin is not None and self._admin_task is not None:
+            self._admin.should_exit = True
+            await self._admin_task
+
+    def _start_admin(self, sock: socket.socket) -> None:
+        config = self._config
+        registry = registry_for(self.book, model=config.model, version=config.version, digest=config.digest)
+        app = admin_app(registry, self._readiness, self.slis)
+        self._admin = _AdminServer(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        )
+        self._admin_task = asyncio.create_task(self._admin.serve([sock]))
+
+
+class _AdminServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the tap's own decide when to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run(config: TapConfig) -> None:
+    """Runs a tap until SIGTERM or SIGINT; a second signal ends the drain.
+
+    Prints one JSON line with the ports once it listens, so that whoever started it may leave the choice to the system.
+
+    Raises:
+        OperationFailed: an address cannot be bound.
+    """
+    _allow_descriptors(2 * config.max_connections + _SPARE_DESCRIPTORS)
+    tap = Tap(config)
+    ports = await tap.start()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    sys.stdout.write(json.dumps({"event": "listening"} | asdict(ports)) + "\n")
+    sys.stdout.flush()
+    log.info("listening", extra=asdict(ports))
+    await stop.wait()
+    log.info("draining", extra={"seconds": config.drain_seconds})
+    await _stop_unless(tap, hurry)
+    log.info("stopped")
+
+
+async def _stop_unless(tap: Tap, hurry: asyncio.Event) -> None:
+    stopping, hurrying = asyncio.create_task(tap.stop()), asyncio.create_task(hurry.wait())
+    await asyncio.wait((stopping, hurrying), return_when=asyncio.FIRST_COMPLETED)
+    hurrying.cancel()
+    if stopping.done():
+        stopping.result()
+    else:
+        stopping.cancel()
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raises the soft limit on open files as far as it takes and the hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("fewer open files allowed than connections need", extra={"allowed": allowed, "wanted": wanted})

@@ -1,0 +1,66 @@
+"""Fills the document behind `/slis` from the tap's figures."""
+
+from collections.abc import Iterable, Sequence
+
+from latentry_serving.contract.metrics import OpaqueReason, Protocol, RefusedReason
+from latentry_serving.contract.slis import Figures, OperationSlis, Quantiles, Slis, Summary
+from latentry_serving.sli.book import Series, SliBook
+from latentry_serving.sli.histogram import LogHistogram
+from latentry_serving.sli.tally import Tally, window_seconds
+
+
+def slis(book: SliBook, *, model: str, version: str, digest: str | None, now_s: float) -> Slis:
+    """The figures of a book at a monotonic time."""
+    inference = book.inference_series
+    return Slis(
+        model=model,
+        version=version,
+        digest=digest,
+        uptime_seconds=now_s - book.started_s,
+        connections=book.connections,
+        opaque_connections={reason: sum(book.opaque[p, reason] for p in Protocol) for reason in OpaqueReason},
+        refused_connections={reason: sum(book.refused[p, reason] for p in Protocol) for reason in RefusedReason},
+        inference=Summary(
+            in_flight=sum(series.in_flight for series in inference),
+            total=_total(inference, book.started_s, now_s),
+            recent=_recent(inference, book.started_s, now_s),
+        ),
+        operations=[
+            OperationSlis(
+                operation=series.key.operation,
+                protocol=series.key.protocol,
+                kind=series.key.kind,
+                in_flight=series.in_flight,
+                total=_total([series], book.started_s, now_s),
+                recent=_recent([series], book.started_s, now_s),
+            )
+            for series in book.series
+        ],
+    )
+
+
+def _total(series: Sequence[Series], started_s: float, now_s: float) -> Figures:
+    return _figures((one.total for one in series), now_s - started_s)
+
+
+def _recent(series: Sequence[Series], started_s: float, now_s: float) -> Figures:
+    return _figures((part for one in series for part in one.recent.parts(now_s)), window_seconds(now_s, started_s))
+
+
+def _figures(parts: Iterable[Tally], seconds: float) -> Figures:
+    tally = Tally.merged(parts)
+    return Figures(
+        seconds=seconds,
+        requests=tally.requests,
+        requests_per_second=tally.requests / seconds if seconds > 0 else 0.0,
+        outcomes=tally.outcomes,
+        error_ratio=tally.error_ratio,
+        request_bytes=tally.request_bytes,
+        response_bytes=tally.response_bytes,
+        latency_seconds=_quantiles(tally.latency),
+        first_response_seconds=_quantiles(tally.first_response),
+    )
+
+
+def _quantiles(histogram: LogHistogram) -> Quantiles:
+    return Quantiles(p50=histogram.quantile(0.5), p90=histogram.quantile(0.9), p99=histogram.quantile(0.99))

@@ -1,0 +1,1 @@
+"""How the tap's figures leave it: Prometheus."""
