@@ -58,6 +58,13 @@ class Toleration(ApiModel):
     """How long a NoExecute taint is tolerated. Unit: seconds. Left out: for ever."""
 
 
+class GPUSharing(StrEnum):
+    """How many pods use a device at a time."""
+
+    EXCLUSIVE = "Exclusive"
+    TIME_SLICED = "TimeSliced"
+
+
 class GPUPoolSpec(ApiModel):
     """How to reach the pool's nodes and what one of their devices is."""
 
@@ -81,14 +88,23 @@ class GPUPoolSpec(ApiModel):
     ] = "nvidia.com/gpu"
     """Resource under which Kubernetes counts a device: nvidia.com/gpu, or a MIG slice such as nvidia.com/mig-1g.10gb.
     Cannot change."""
+    sharing: GPUSharing = GPUSharing.EXCLUSIVE
+    """Whether a device is one pod's (Exclusive) or several pods take turns on it (TimeSliced)."""
     memory_per_device: Annotated[Bytes, Field(examples=["24Gi"])]
-    """Memory of one device or slice; bundles are sized against it. Unit: bytes, written as 24Gi."""
+    """Memory of one device, slice or, with TimeSliced, one pod's share; bundles are sized against it. Unit: bytes,
+    written as 24Gi."""
     runtime_class_name: LongObjectName | None = None
     """RuntimeClass of the pods, where the nodes need one. Left out: the cluster's default."""
     max_devices: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Most devices that all LatentModels together may use. Unit: devices. Left out: no limit."""
+    """Most devices that all LatentModels together may use. While a model is replaced, its old pods' come on top. Unit:
+    devices. Left out: no limit."""
     price_per_hour: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     """Price of one device, for cost panels. Unit: your currency per hour. Left out: costs are not shown."""
+
+    @property
+    def divided(self) -> bool:
+        """Whether what a pod gets is a part of a GPU: a MIG slice or turns on it."""
+        return self.sharing is GPUSharing.TIME_SLICED or "/mig-" in self.resource_name
 
 
 class GPUPoolMeta(ObjectMeta):

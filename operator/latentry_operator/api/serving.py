@@ -48,6 +48,12 @@ class Bundle(ApiModel):
     digest: Digest | None = None
     """SHA-256 of the bundle's manifest, as `latentry bundle inspect` prints it; the pod refuses any other bundle. Left
     out: only allowed with file://, whatever bundle lies there is served."""
+    size: Bytes | None = None
+    """Size of the bundle's files, to see before the first start whether they fit a device. Unit: bytes, such as 120Mi.
+    Left out: learnt from the first pod."""
+    credentials_secret: LongObjectName | None = None
+    """Secret of the namespace that opens the bundle's storage, with keys such as AWS_ACCESS_KEY_ID. Left out: none;
+    the service account, or nothing, opens it."""
 
 
 class Placement(ApiModel):
@@ -63,6 +69,9 @@ class Placement(ApiModel):
     """Name of the GPUPool whose devices serve the model. Left out: the model runs on CPU."""
     gpus: Annotated[int, Field(ge=1, le=64)] | None = None
     """Whole GPUs or MIG slices for each replica. Unit: devices. Left out: 1 with gpuPool, 0 without."""
+    memory_per_sample: Bytes | None = None
+    """Working memory that one sample of a batch takes on the device, to see whether a whole batch fits. Unit: bytes,
+    such as 8Mi. Left out: not counted."""
 
 
 class ComputeAmounts(ApiModel):

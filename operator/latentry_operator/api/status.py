@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from latentry_operator.api.base import ApiModel, Digest, Sentence, Story, Timestamp, Word, merge_by
+from latentry_operator.api.base import ApiModel, Bytes, Digest, Sentence, Story, Timestamp, Word, merge_by
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -93,6 +93,8 @@ class StableStatus(ApiModel):
     """The bundle's digest. Left out: the bundle has not been read yet."""
     ready_replicas: Count = 0
     """Replicas that answer. Unit: pods."""
+    bundle_bytes: Bytes | None = None
+    """Size of the bundle's files, as a pod found them. Unit: bytes, such as 120Mi. Left out: not read yet."""
 
 
 class CandidateStatus(StableStatus):

@@ -23,6 +23,19 @@ class Address(BaseModel):
         return f"{self.host}:{self.port}"
 
 
+class LoadOverrides(BaseModel):
+    """How Triton is to run every model of the bundle, in place of what the bundle's configurations say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    instances: int = Field(ge=1)
+    """Copies of each graph, on each GPU or on the CPU."""
+    max_batch_size: int = Field(ge=1)
+    """Most samples in one execution."""
+    max_queue_delay_us: int = Field(ge=0)
+    """Longest wait for others to share a batch, in microseconds."""
+
+
 class TapConfig(BaseModel):
     """Everything a tap needs to know. Works without a bundle too: then it measures only."""
 
@@ -38,6 +51,11 @@ class TapConfig(BaseModel):
     """The promised bundle, exported as ``latentry_bundle_info``."""
     operations: dict[str, Operation] = Field(default_factory=dict)
     """Triton model name -> operation. Requests for other models are counted as ``other``."""
+    bundle_dir: str | None = None
+    """Folder of the unpacked bundle. With it the tap takes version and operations from the manifest there and is not
+    ready unless that has the promised digest."""
+    load: LoadOverrides | None = None
+    """With it Triton runs in explicit mode, and the tap has it load every model of the bundle with these settings."""
 
     http: Address = Address(host="0.0.0.0", port=ports.TAP_HTTP)  # noqa: S104 - clients reach the pod from outside
     grpc: Address = Address(host="0.0.0.0", port=ports.TAP_GRPC)  # noqa: S104

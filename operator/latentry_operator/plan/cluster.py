@@ -1,0 +1,113 @@
+"""The cluster's planner: a LatentModel and what is known of the cluster in, what must exist there out.
+
+The operator reads no bundle: the tap does, in the pod, and refuses any other than the one promised here.
+"""
+
+from latentry_operator.api.latentmodel import LatentModel
+from latentry_operator.api.serving import Bundle
+from latentry_operator.api.status import Workload
+from latentry_operator.api.validation import local_path
+from latentry_operator.plan.autoscaling import plan_scaling
+from latentry_operator.plan.facts import Amounts, Capabilities, ClusterSettings, PoolFacts
+from latentry_operator.plan.outcome import (
+    Autoscaler,
+    ClusterPlan,
+    PodPlacement,
+    ScalingPlan,
+    Waiting,
+    WaitingReason,
+)
+from latentry_operator.plan.planner import latency_buckets
+from latentry_operator.plan.pools import place
+from latentry_operator.plan.revision import revision_name
+from latentry_serving.contract.errors import InvalidInput
+from latentry_serving.contract.tap_config import LoadOverrides, TapConfig
+
+__all__ = [
+    "Amounts",
+    "Autoscaler",
+    "Capabilities",
+    "ClusterPlan",
+    "ClusterSettings",
+    "PodPlacement",
+    "PoolFacts",
+    "ScalingPlan",
+    "Waiting",
+    "WaitingReason",
+    "plan_cluster",
+]
+
+BUNDLE_DIR = "/mnt/models"
+"""Where KServe mounts a bundle; the Deployment workload does the same."""
+
+
+def plan_cluster(
+    model: LatentModel, capabilities: Capabilities, pools: PoolFacts, settings: ClusterSettings
+) -> ClusterPlan | Waiting:
+    """What must exist so that ``model`` is served, or why that must wait. The same arguments give an equal result.
+
+    Raises:
+        InvalidInput: the spec asks for what no cluster can do.
+    """
+    spec = model.spec
+    digest = _digest(model)
+    workload, reason = _workload(spec.workload, capabilities)
+    if workload is Workload.KSERVE and not capabilities.kserve:
+        return Waiting(WaitingReason.KSERVE_NOT_INSTALLED, reason)
+    placed = place(model, pools, settings)
+    if isinstance(placed, Waiting):
+        return placed
+    scaling, notes = plan_scaling(spec.scaling, placed.most_replicas, capabilities, settings)
+    return ClusterPlan(
+        model=model,
+        namespace=model.metadata.namespace or "default",
+        revision=revision_name(model.metadata.name, spec, digest),
+        digest=digest,
+        workload=workload,
+        workload_reason=reason,
+        tap=_tap(model, digest, settings.tap),
+        placement=placed.placement,
+        scaling=scaling,
+        notes=notes,
+        capabilities=capabilities,
+        settings=settings,
+    )
+
+
+def _digest(model: LatentModel) -> str:
+    bundle: Bundle = model.spec.bundle
+    if local_path(bundle.uri) is not None or bundle.digest is None:
+        raise InvalidInput.one(
+            f"LatentModel {model.metadata.name}",
+            path="spec.bundle.uri",
+            problem=f"{bundle.uri} is on one machine, pods cannot reach it",
+            remedy="upload the bundle and write its s3://, gs://, pvc://, oci:// or https:// address and its digest",
+        )
+    return bundle.digest
+
+
+def _workload(asked: Workload, capabilities: Capabilities) -> tuple[Workload, str]:
+    if asked is Workload.KSERVE and not capabilities.kserve:
+        return asked, "workload KServe, but its CRDs are not installed; install KServe or write workload: Deployment"
+    if asked is not Workload.AUTO:
+        return asked, f"workload {asked}, as the spec says"
+    if capabilities.kserve:
+        return Workload.KSERVE, "workload Auto became KServe: its CRDs are installed"
+    return Workload.DEPLOYMENT, "workload Auto became Deployment: KServe's CRDs are not installed"
+
+
+def _tap(model: LatentModel, digest: str, base: TapConfig) -> TapConfig:
+    runtime = model.spec.runtime
+    return base.model_copy(
+        update={
+            "model": model.metadata.name,
+            "digest": digest,
+            "bundle_dir": BUNDLE_DIR,
+            "load": LoadOverrides(
+                instances=runtime.instances,
+                max_batch_size=runtime.max_batch_size,
+                max_queue_delay_us=runtime.max_queue_delay.microseconds,
+            ),
+            "latency_buckets_seconds": latency_buckets(base.latency_buckets_seconds, model.spec.slo),
+        }
+    )
