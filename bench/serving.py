@@ -138,7 +138,7 @@ def _summary(rows: Sequence[Row]) -> dict[str, str]:
     by_case = {(row.server, row.protocol, row.connections): row for row in rows}
     tapped = [row for row in rows if row.server == TAP]
     result = {
-        f"throughput of direct, {row.protocol}, {row.connections} in flight": report.spread(row.ratios)
+        f"Triton + tap as a share of direct, {row.protocol}, {row.connections} in flight": report.spread(row.ratios)
         for row in tapped
         if row.connections == _TARGET_CONNECTIONS
     }
