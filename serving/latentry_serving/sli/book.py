@@ -1,4 +1,4 @@
-"""The tap's one set of figures: `/metrics` and `/slis` are two views of it. Pure; written by one thread only."""
+"""The tap's one set of figures; `/metrics` and `/slis` are two views of it. Pure; one thread writes, any may read."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -15,7 +15,7 @@ from latentry_serving.contract.metrics import (
     RefusedReason,
 )
 from latentry_serving.sli.calls import Call
-from latentry_serving.sli.tally import RecentTally, Tally
+from latentry_serving.sli.tally import History
 
 
 class SeriesKey(NamedTuple):
@@ -45,21 +45,19 @@ class Buckets:
 class Series:
     """Everything known about one combination of labels."""
 
-    __slots__ = ("first_response", "in_flight", "key", "latency", "recent", "total")
+    __slots__ = ("first_response", "history", "in_flight", "key", "latency")
 
     def __init__(self, key: SeriesKey, bounds_s: Sequence[float]) -> None:
         self.key = key
         self.in_flight = 0
-        self.total = Tally()
-        self.recent = RecentTally()
+        self.history = History()
         self.latency = Buckets(bounds_s)
         self.first_response = Buckets(bounds_s)
 
     def finish(self, call: Call, outcome: Outcome) -> None:
         """Counts a call that ended with an outcome."""
         ended_s = call.last_response_s if call.last_response_s is not None else call.started_s
-        self.total.add(call, outcome)
-        self.recent.add(call, outcome, ended_s)
+        self.history.add(call, outcome, ended_s)
         if outcome is Outcome.OK:
             self.latency.record(ended_s - call.started_s)
             if call.first_response_s is not None:

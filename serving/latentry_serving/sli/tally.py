@@ -1,6 +1,5 @@
 """Counts of finished calls: since the start, and over the last minute. Pure; the clock is an argument."""
 
-from collections import deque
 from collections.abc import Iterable
 
 from latentry_serving.contract.metrics import SERVER_FAULTS, Outcome
@@ -32,18 +31,14 @@ class Tally:
             self.latency.record(call.last_response_s - call.started_s)
             self.first_response.record(call.first_response_s - call.started_s)
 
-    @classmethod
-    def merged(cls, parts: Iterable["Tally"]) -> "Tally":
-        """The tally of everything counted in any of the parts."""
-        result, parts = cls(), list(parts)
-        for part in parts:
-            result.request_bytes += part.request_bytes
-            result.response_bytes += part.response_bytes
-            for outcome, count in part.outcomes.items():
-                result.outcomes[outcome] += count
-        result.latency = LogHistogram.merged(part.latency for part in parts)
-        result.first_response = LogHistogram.merged(part.first_response for part in parts)
-        return result
+    def absorb(self, other: "Tally") -> None:
+        """Adds everything another tally has counted."""
+        self.request_bytes += other.request_bytes
+        self.response_bytes += other.response_bytes
+        for outcome, count in other.outcomes.items():
+            self.outcomes[outcome] += count
+        self.latency.absorb(other.latency)
+        self.first_response.absorb(other.first_response)
 
     @property
     def requests(self) -> int:
@@ -55,25 +50,51 @@ class Tally:
         return sum(self.outcomes[o] for o in SERVER_FAULTS) / self.requests if self.requests else None
 
 
-class RecentTally:
-    """The tally of the last minute, in slots of ten seconds: at most ``WINDOW_SLOTS`` are held."""
+class History:
+    """What was counted in the last minute, in slots of ten seconds, and what was before, added up.
 
-    __slots__ = ("_slots",)
+    One thread writes. Another may read at any time: what it gets is whole, because a slot is retired by replacing all
+    parts in one assignment.
+    """
+
+    __slots__ = ("_current", "_current_slot", "_parts")
 
     def __init__(self) -> None:
-        self._slots: deque[tuple[int, Tally]] = deque(maxlen=WINDOW_SLOTS)
+        self._current_slot = -1
+        self._current = Tally()
+        self._parts: tuple[Tally, tuple[tuple[int, Tally], ...]] = (Tally(), ())
 
     def add(self, call: Call, outcome: Outcome, now_s: float) -> None:
-        """Counts one call that finished at ``now_s``, a monotonic time that never goes back."""
+        """Counts one call that finished at ``now_s``, a monotonic time."""
         slot = int(now_s / SLOT_SECONDS)
-        if not self._slots or self._slots[-1][0] < slot:
-            self._slots.append((slot, Tally()))
-        self._slots[-1][1].add(call, outcome)
+        if slot > self._current_slot:
+            self._begin(slot)
+        self._current.add(call, outcome)
 
-    def parts(self, now_s: float) -> list[Tally]:
-        """The tallies of the slots that are still within the window."""
+    def recent(self, now_s: float) -> list[Tally]:
+        """The parts of the last minute."""
         oldest = int(now_s / SLOT_SECONDS) - WINDOW_SLOTS + 1
-        return [tally for slot, tally in self._slots if slot >= oldest]
+        return [tally for slot, tally in self._parts[1] if slot >= oldest]
+
+    def total(self) -> list[Tally]:
+        """The parts of everything since the start."""
+        before, slots = self._parts
+        return [before, *(tally for _, tally in slots)]
+
+    def _begin(self, slot: int) -> None:
+        before, slots = self._parts
+        if len(slots) == WINDOW_SLOTS:
+            before, slots = added_up((before, slots[0][1])), slots[1:]
+        self._current_slot, self._current = slot, Tally()
+        self._parts = before, (*slots, (slot, self._current))
+
+
+def added_up(parts: Iterable[Tally]) -> Tally:
+    """One tally of everything counted in any of the parts."""
+    result = Tally()
+    for part in parts:
+        result.absorb(part)
+    return result
 
 
 def window_seconds(now_s: float, started_s: float) -> float:

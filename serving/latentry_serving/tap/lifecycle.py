@@ -7,9 +7,9 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import uvicorn
@@ -27,6 +27,8 @@ from latentry_serving.telemetry.prometheus import registry_for
 log = logging.getLogger(__name__)
 
 _SPARE_DESCRIPTORS = 256
+_SWITCH_SECONDS = 0.0002
+"""How long traffic waits at most for the interpreter while the admin thread renders (Python's default is 5 ms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ class Tap:
         self._forwarder = Forwarder(config, self.book, clock)
         self._ports: Ports | None = None
         self._readiness = Readiness(config.upstream_http, listening=lambda: self._ports is not None)
-        self._admin: _AdminServer | None = None
-        self._admin_task: asyncio.Task[None] | None = None
+        self._admin: uvicorn.Server | None = None
+        self._admin_thread: threading.Thread | None = None
 
     async def start(self) -> Ports:
         """Opens the three ports.
@@ -81,26 +83,20 @@ class Tap:
         self._readiness.draining = True
         self._forwarder.stop_listening()
         await self._forwarder.drain(self._config.drain_seconds)
-        if self._admin is not None and self._admin_task is not None:
+        if self._admin is not None and self._admin_thread is not None:
             self._admin.should_exit = True
-            await self._admin_task
+            await asyncio.to_thread(self._admin_thread.join)
 
     def _start_admin(self, sock: socket.socket) -> None:
+        """Serves the admin API from a thread with a loop of its own: rendering takes milliseconds, traffic goes on."""
         config = self._config
         registry = registry_for(self.book, model=config.model, version=config.version, digest=config.digest)
         app = admin_app(registry, self._readiness, self.slis)
-        self._admin = _AdminServer(
+        self._admin = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         )
-        self._admin_task = asyncio.create_task(self._admin.serve([sock]))
-
-
-class _AdminServer(uvicorn.Server):
-    """uvicorn without its signal handlers: the tap's own decide when to stop."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+        self._admin_thread = threading.Thread(target=self._admin.run, args=([sock],), name="admin", daemon=True)
+        self._admin_thread.start()
 
 
 async def run(config: TapConfig) -> None:
@@ -111,6 +107,7 @@ async def run(config: TapConfig) -> None:
     Raises:
         OperationFailed: an address cannot be bound.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
     _allow_descriptors(2 * config.max_connections + _SPARE_DESCRIPTORS)
     tap = Tap(config)
     ports = await tap.start()

@@ -6,7 +6,7 @@ from latentry_serving.contract.metrics import OpaqueReason, Protocol, RefusedRea
 from latentry_serving.contract.slis import Figures, OperationSlis, Quantiles, Slis, Summary
 from latentry_serving.sli.book import Series, SliBook
 from latentry_serving.sli.histogram import LogHistogram
-from latentry_serving.sli.tally import Tally, window_seconds
+from latentry_serving.sli.tally import Tally, added_up, window_seconds
 
 
 def slis(book: SliBook, *, model: str, version: str, digest: str | None, now_s: float) -> Slis:
@@ -40,15 +40,15 @@ def slis(book: SliBook, *, model: str, version: str, digest: str | None, now_s: 
 
 
 def _total(series: Sequence[Series], started_s: float, now_s: float) -> Figures:
-    return _figures((one.total for one in series), now_s - started_s)
+    return _figures((part for one in series for part in one.history.total()), now_s - started_s)
 
 
 def _recent(series: Sequence[Series], started_s: float, now_s: float) -> Figures:
-    return _figures((part for one in series for part in one.recent.parts(now_s)), window_seconds(now_s, started_s))
+    return _figures((part for one in series for part in one.history.recent(now_s)), window_seconds(now_s, started_s))
 
 
 def _figures(parts: Iterable[Tally], seconds: float) -> Figures:
-    tally = Tally.merged(parts)
+    tally = added_up(parts)
     return Figures(
         seconds=seconds,
         requests=tally.requests,
@@ -63,4 +63,5 @@ def _figures(parts: Iterable[Tally], seconds: float) -> Figures:
 
 
 def _quantiles(histogram: LogHistogram) -> Quantiles:
-    return Quantiles(p50=histogram.quantile(0.5), p90=histogram.quantile(0.9), p99=histogram.quantile(0.99))
+    p50, p90, p99 = histogram.quantiles((0.5, 0.9, 0.99))
+    return Quantiles(p50=p50, p90=p90, p99=p99)

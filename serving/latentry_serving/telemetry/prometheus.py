@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from latentry_serving.contract import metrics
-from latentry_serving.contract.metrics import OpaqueReason, Protocol, RefusedReason
+from latentry_serving.contract.metrics import OpaqueReason, Outcome, Protocol, RefusedReason
 from latentry_serving.sli.book import Buckets, Series, SliBook
 
 _SERIES_LABELS = (metrics.MODEL, metrics.VERSION, metrics.OPERATION, metrics.PROTOCOL, metrics.KIND)
@@ -56,8 +56,8 @@ class BookCollector(Collector):
             metrics.REQUESTS_IN_FLIGHT, "Requests whose answer is not complete.", labels=_SERIES_LABELS
         )
         for labels, one in series:
-            request_bytes.add_metric(labels, one.total.request_bytes)
-            response_bytes.add_metric(labels, one.total.response_bytes)
+            request_bytes.add_metric(labels, sum(part.request_bytes for part in one.history.total()))
+            response_bytes.add_metric(labels, sum(part.response_bytes for part in one.history.total()))
             in_flight.add_metric(labels, one.in_flight)
         yield from (request_bytes, response_bytes, in_flight)
         yield from self._connections()
@@ -71,8 +71,9 @@ class BookCollector(Collector):
             metrics.REQUESTS_TOTAL, "Finished requests by how they ended.", labels=(*_SERIES_LABELS, metrics.OUTCOME)
         )
         for labels, one in series:
-            for outcome, count in one.total.outcomes.items():
-                family.add_metric((*labels, outcome), count)
+            parts = one.history.total()
+            for outcome in Outcome:
+                family.add_metric((*labels, outcome), sum(part.outcomes[outcome] for part in parts))
         return family
 
     def _connections(self) -> Iterator[Metric]:
