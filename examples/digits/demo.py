@@ -22,6 +22,11 @@ import tritonclient.http as http_client
 from pictures import contact_sheet, side_by_side
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
+
+from latentry_operator.local.screen import milliseconds
+from latentry_serving.contract.metrics import MANAGEMENT_OPERATION, SERVER_FAULTS, Outcome
+from latentry_serving.contract.slis import Slis
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -121,7 +126,7 @@ def send_a_wrong_one(served: Served, images: np.ndarray) -> str:
     try:
         _infer(http_client, client, "encode", images[:1, :, :4], "posterior_mean")
     except Exception as error:  # noqa: BLE001 - the client library raises its own type per protocol; the text is what we show
-        return str(error)
+        return str(error).split(" NOTE:")[0]
     return "accepted"
 
 
@@ -137,21 +142,30 @@ def _infer(module: Any, client: Any, operation: str, images: np.ndarray, output:
 
 
 def print_slis(served: Served) -> None:
-    """What the tap measured."""
-    slis = httpx.get(f"http://{served.admin}/slis").raise_for_status().json()
-    console.print_json(data=slis)
+    """What the tap measured, one row for each operation and protocol with traffic."""
+    slis = Slis.model_validate_json(httpx.get(f"http://{served.admin}/slis").raise_for_status().content)
+    table = Table("OPERATION", "VIA", title="measured by the tap", title_justify="left")
+    for heading in ("OK", "REFUSED", "FAILED", "P50", "P90", "P99"):
+        table.add_column(heading, justify="right")
+    for row in slis.operations:
+        outcomes, latency = row.total.outcomes, row.total.latency_seconds
+        if row.total.requests and row.operation != MANAGEMENT_OPERATION:
+            counts = (outcomes[Outcome.OK], outcomes[Outcome.CLIENT_ERROR], sum(outcomes[o] for o in SERVER_FAULTS))
+            quantiles = (milliseconds(seconds) for seconds in (latency.p50, latency.p90, latency.p99))
+            table.add_row(row.operation, row.protocol, *map(str, counts), *quantiles)
+    console.print(table)
 
 
 def main() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
-    say("1/4  a convolutional VAE on scikit-learn's digits (1437 images to learn from, 360 held out)")
+    say("1/4  train a VAE on scikit-learn's digits: 1437 images, 360 more held out")
     train.main(WORK)
-    say("2/4  one immutable bundle: five operations as ONNX graphs, golden calls, digests")
+    say("2/4  build a bundle: five operations as ONNX graphs, golden calls, digests")
     build_bundle()
-    say("3/4  the model on a real Triton, behind the tap")
+    say("3/4  serve it on a real Triton, behind the tap")
     images = np.load(WORK / "heldout.npy")
     with serving() as served:
-        say("4/4  held-out digits through it, over gRPC and HTTP")
+        say("4/4  send it the held-out digits, over gRPC and HTTP")
         reconstructions = reconstruct_over_grpc(served, images)
         errors = score_over_http(served, images)
         encode_one_by_one(served, images)
