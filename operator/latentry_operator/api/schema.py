@@ -64,6 +64,8 @@ def schema_at(model: type[BaseModel], location: Iterable[str | int]) -> Schema |
 def _convert(raw: Schema, definitions: dict[str, Schema], *, observed: bool) -> Schema:
     source = _resolve(raw, definitions)
     schema = {key: value for key, value in source.items() if key not in _DROPPED and value is not None}
+    if "anyOf" in schema:
+        schema["anyOf"] = [dict(option) for option in schema["anyOf"]]
     if "const" in source:
         schema |= {"type": "string", "enum": [source["const"]]}
     for bound in ("Minimum", "Maximum"):
@@ -87,7 +89,7 @@ def _convert(raw: Schema, definitions: dict[str, Schema], *, observed: bool) -> 
 
 def _resolve(raw: Schema, definitions: dict[str, Schema]) -> Schema:
     """Follows a reference and takes ``null`` out of a union; what stands beside the reference wins."""
-    if "anyOf" in raw:
+    if "anyOf" in raw and "x-kubernetes-int-or-string" not in raw:
         (present,) = [option for option in raw["anyOf"] if option.get("type") != "null"]
         return _resolve(present | {key: value for key, value in raw.items() if key != "anyOf"}, definitions)
     if "$ref" in raw:

@@ -17,6 +17,7 @@ from latentry_operator.api.base import (
     Time,
     rules,
 )
+from latentry_operator.api.quantity import Cpu
 from latentry_serving.contract.units import Duration
 
 BUNDLE_SCHEMES = ("file", "s3", "gs", "oci", "pvc", "hf", "https", "hdfs", "webhdfs", "modelscope")
@@ -77,8 +78,8 @@ class Placement(ApiModel):
 class ComputeAmounts(ApiModel):
     """Amounts of CPU and memory."""
 
-    cpu: Annotated[float, Field(gt=0, le=1024, examples=[2])] | None = None
-    """Processor time. Unit: cores, a number such as 2 or 0.5. Left out: not set."""
+    cpu: Annotated[Cpu, Field(examples=[2])] | None = None
+    """Processor time. Unit: cores, written as 2, "0.5" or 500m. Left out: not set."""
     memory: Bytes | None = None
     """Main memory. Unit: bytes, written as 512Mi or 4Gi. Left out: not set."""
 

@@ -13,6 +13,7 @@ from latentry_operator.api.base import GROUP, QUALIFIED_NAME
 from latentry_operator.api.gpupool import GPUPool, TaintEffect, Toleration, TolerationOperator
 from latentry_operator.api.latentmodel import LatentModel, LatentModelSpec
 from latentry_operator.api.objectives import DAY, SECOND, Monitoring, QualityObjective, Slo
+from latentry_operator.api.quantity import MAX_CORES
 from latentry_operator.api.rollout import Rollout, Strategy
 from latentry_operator.api.serving import Bundle, Pod, Resources, Runtime, Scaling, ScalingMetric
 from latentry_serving.contract.errors import Problem
@@ -89,7 +90,7 @@ def _runtime(runtime: Runtime) -> Problems:
 def _resources(resources: Resources) -> Problems:
     requests, limits = resources.requests, resources.limits
     for name, request, limit in (("cpu", requests.cpu, limits.cpu), ("memory", requests.memory, limits.memory)):
-        # One of each pair is a float, the other bytes: they compare among themselves.
+        # Each pair is CPU or bytes: they compare among themselves.
         if request is not None and limit is not None and request > limit:  # type: ignore[operator]
             yield Problem(
                 f"spec.runtime.resources.requests.{name}",
@@ -99,6 +100,9 @@ def _resources(resources: Resources) -> Problems:
     for kind, amounts in (("requests", requests), ("limits", limits)):
         if amounts.memory is not None and amounts.memory.count == 0:
             yield Problem(f"spec.runtime.resources.{kind}.memory", "0 bytes", "write 4Gi, say, or remove it")
+        if amounts.cpu is not None and not 0 < amounts.cpu.millicores <= MAX_CORES * 1000:
+            problem = f"{amounts.cpu} cores"
+            yield Problem(f"spec.runtime.resources.{kind}.cpu", problem, f"write 1m to {MAX_CORES}, or remove it")
 
 
 def _scaling(scaling: Scaling) -> Problems:

@@ -31,6 +31,8 @@ many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCh
 
 def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values that a structural schema accepts."""
+    if schema.get("x-kubernetes-int-or-string"):
+        return st.integers(schema["minimum"], schema["maximum"]) | texts(schema)
     match schema["type"]:
         case "object" if "properties" in schema:
             fields = {name: values(inner) for name, inner in schema["properties"].items()}

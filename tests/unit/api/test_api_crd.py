@@ -38,6 +38,12 @@ def schema_of(kind: str) -> dict[str, Any]:
 
 
 def structural(path: str, node: dict[str, Any]) -> None:
+    if node.get("x-kubernetes-int-or-string"):
+        # the one union that a structural schema may say, in these words only
+        assert node["anyOf"] == [{"type": "integer"}, {"type": "string"}]
+        assert "type" not in node
+        assert set(node) <= KNOWN | {"anyOf", "x-kubernetes-int-or-string"}
+        return
     assert node["type"] in {"object", "array", "string", "integer", "number", "boolean"}
     assert set(node) <= KNOWN
     assert not set(node) & FORBIDDEN
@@ -53,9 +59,9 @@ def structural(path: str, node: dict[str, Any]) -> None:
 def bounded_so_that_rules_cost_little(path: str, node: dict[str, Any]) -> None:
     if path in (".apiVersion", ".kind"):
         return  # the server's own
-    if node["type"] == "string" and "enum" not in node:
+    if node.get("type", "string") == "string" and "enum" not in node:
         assert "maxLength" in node
-    if node["type"] == "array":
+    if node.get("type") == "array":
         assert "maxItems" in node
     if "additionalProperties" in node:
         assert "maxProperties" in node
@@ -67,7 +73,7 @@ def described_with_unit_and_default(path: str, node: dict[str, Any]) -> None:
     text = node["description"]
     assert "\n" not in text
     timed = node.get("pattern", "").startswith(("^([0-9]+(", "^[0-9]+("))
-    if node["type"] in ("integer", "number") or timed:
+    if node.get("type", "integer") in ("integer", "number") or timed:
         assert "Unit: " in text or "No unit" in text
     if "default" in node and node["default"] != {}:
         written = str(node["default"]).lower() if isinstance(node["default"], bool) else f"{node['default']}"
@@ -87,7 +93,7 @@ def valid_in_its_default(path: str, node: dict[str, Any]) -> None:
 
 
 def mergeable_by_fields_that_are_always_there(path: str, node: dict[str, Any]) -> None:
-    if node["type"] != "array":
+    if node.get("type") != "array":
         return
     assert node["x-kubernetes-list-type"] in ("map", "atomic")
     assert ("x-kubernetes-list-map-keys" in node) == (node["x-kubernetes-list-type"] == "map")

@@ -8,6 +8,7 @@ import pytest
 
 import latentry_operator.plan
 from latentry_operator.api import defaults
+from latentry_operator.api.quantity import Cpu
 from latentry_operator.api.rollout import Rollout, Step
 from latentry_operator.api.serving import Placement, Scaling
 from latentry_operator.plan.planner import latency_buckets, plan
@@ -37,7 +38,7 @@ def test_a_plan_holds_what_must_run(latent_model: Any, bundle: Any) -> None:
         assert (operation.instances, operation.max_batch_size) == (2, 8)
         assert operation.max_queue_delay == Duration.parse("2ms")
     assert (found.placement.gpu_pool, found.placement.gpus) == ("a10", 1)
-    assert found.placement.resources.limits.cpu == 2
+    assert found.placement.resources.limits.cpu == Cpu(2000)
 
 
 def test_without_a_pool_it_runs_on_cpu(latent_model: Any, bundle: Any) -> None:
