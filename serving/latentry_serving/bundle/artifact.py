@@ -72,10 +72,14 @@ def _content(path: Path) -> str | None:
         return None
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
+            entries = archive.infolist()
     except zipfile.BadZipFile:
         return None
-    if "models/model.json" in names or "serialized_exported_program.json" in set(archive.namelist()):
+    # A .pt2 that lost its end looks like the small archive of sample inputs inside it, which starts later.
+    if min((entry.header_offset for entry in entries), default=0) > 0:
+        return None
+    names = {entry.filename.partition("/")[2] or entry.filename for entry in entries}
+    if names & {"models/model.json", "serialized_exported_program.json"}:
         return ArtifactFormat.PT2
     if "constants.pkl" in names and any(name.startswith("code/") for name in names):
         return ArtifactFormat.TORCHSCRIPT

@@ -21,7 +21,7 @@ from latentry_serving.bundle.normalise import strip, unify, write_graph
 from latentry_serving.bundle.probe import Probe
 from latentry_serving.bundle.progress import Progress, Steps
 from latentry_serving.bundle.reference import load_reference, match_inputs, spread
-from latentry_serving.bundle.session import Session
+from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence
 from latentry_serving.bundle.sources import (
     DECODER,
     ENCODER,
@@ -246,8 +246,7 @@ def _write_operations(
         given = operation_inputs(operation, contract, rows, encoded)
         config = model_config(contract, spec.runtime, {name: array.shape[1:] for name, array in given.items()})
         (folder / CONFIG_FILE).write_text(config.to_pbtxt(), encoding="utf-8")
-        recorded = Session(graph).run(given)
-        _check_finite(spec, operation, recorded)
+        recorded = _record(spec, operation, graph, given)
         save_golden(staging, operation, given, recorded)
         if operation is Operation.ENCODE:
             encoded = recorded
@@ -255,7 +254,16 @@ def _write_operations(
     return contracts
 
 
-def _check_finite(spec: BundleSpec, operation: Operation, outputs: Mapping[str, Array]) -> None:
+def _record(spec: BundleSpec, operation: Operation, graph: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    try:
+        outputs = Session(graph).run(inputs)
+    except LOAD_ERRORS as error:
+        raise InvalidInput.one(
+            _subject(spec),
+            path=operation,
+            problem=f"the composed graph does not run: {sentence(error)}",
+            remedy="export encoder and decoder with the same torch and opset, in float32",
+        ) from error
     problems = [
         Problem(operation, f"{name} holds NaN or infinite values for reference inputs", "check the model's value range")
         for name, array in outputs.items()
@@ -263,6 +271,7 @@ def _check_finite(spec: BundleSpec, operation: Operation, outputs: Mapping[str, 
     ]
     if problems:
         raise InvalidInput(_subject(spec), problems)
+    return outputs
 
 
 def _contract(spec: BundleSpec, operations: dict[Operation, OperationContract], *, decoder: bool) -> Contract:

@@ -26,6 +26,17 @@ EXIT_BREAKING = 1
 
 bundle_app = typer.Typer(name="bundle", help="Build, inspect, verify and compare model bundles.", no_args_is_help=True)
 
+
+@bundle_app.callback()
+def _require_extra() -> None:
+    missing = [name for name in ("numpy", "onnx", "onnxruntime", "tritonclient") if not importlib.util.find_spec(name)]
+    if missing:
+        raise OperationFailed(
+            f"latentry bundle needs {', '.join(missing)}, which this installation lacks",
+            remedy="install latentry[bundle]",
+        )
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Bundle = Annotated[Path, typer.Argument(help="Folder of a bundle.")]
 

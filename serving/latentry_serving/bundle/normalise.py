@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, inliner, version_converter
+from onnx import ModelProto, TensorProto, helper, inliner, version_converter
+from onnx.external_data_helper import load_external_data_for_model
 
 from latentry_serving.bundle.graph import MAX_CHECKED_BYTES, Graph
 from latentry_serving.contract.errors import InvalidInput
@@ -18,7 +19,7 @@ _SMALLEST_EXTERNAL_TENSOR = 1024
 
 
 def unify(graphs: list[Graph], *, subject: str) -> list[Graph]:
-    """The graphs with their local functions inlined, all in one opset of at least ``MIN_OPSET``.
+    """The graphs with their local functions inlined, all in one opset of at least ``MIN_OPSET`` and its file format.
 
     Raises:
         InvalidInput: a graph cannot be converted, or two use different versions of a custom operator set.
@@ -29,7 +30,11 @@ def unify(graphs: list[Graph], *, subject: str) -> list[Graph]:
     ]
     _check_custom_domains(inlined, subject)
     target = max(MIN_OPSET, *(opset_of(graph.model) for graph in inlined))
-    return [_converted(graph, target, subject) for graph in inlined]
+    converted = [_converted(graph, target, subject) for graph in inlined]
+    for graph in converted:
+        # The oldest file format that has these operators: exporters write newer ones than the servers out there read.
+        graph.model.ir_version = helper.find_min_ir_version_for(list(graph.model.opset_import), ignore_unknown=True)
+    return converted
 
 
 def opset_of(model: ModelProto) -> int:
@@ -95,6 +100,8 @@ def _strip_graph(graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         tensor.doc_string = ""
         del tensor.metadata_props[:]
+        if tensor.data_location == TensorProto.DEFAULT:
+            tensor.ClearField("data_location")  # written out for weights that were read from a file of their own
     for node in graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
@@ -117,3 +124,5 @@ def write_graph(model: ModelProto, path: Path, *, external_data_bytes: int = EXT
         location=EXTERNAL_DATA_FILE,
         size_threshold=_SMALLEST_EXTERNAL_TENSOR,
     )
+    # Saving moved the weights out of the model in memory, which later operations are composed from.
+    load_external_data_for_model(model, str(path.parent))

@@ -12,6 +12,7 @@ from latentry_serving.contract.errors import InvalidInput, Problem
 from latentry_serving.contract.manifest import ReconstructionError, TensorSpec
 
 _FIELD = "reference.path"
+_PICKLE = b"\x80"
 ONLY_INPUT = ""
 """Key of an ``.npy`` file's array until the graph has told the input's name."""
 
@@ -35,7 +36,7 @@ def load_reference(path: Path, *, subject: str) -> dict[str, Array]:
     except FileNotFoundError as error:
         raise refuse(f"{path} does not exist", "correct the path or save inputs there with numpy.save") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        objects = "allow_pickle" in str(error)
+        objects = "Object arrays" in str(error) or path.read_bytes()[:1] == _PICKLE
         problem = "holds pickled Python objects" if objects else f"is cut short or no numpy file ({error})"
         raise refuse(f"{path} {problem}", "save a plain numeric array with numpy.save") from error
 
