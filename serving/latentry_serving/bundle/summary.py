@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict
 
 from latentry_serving.bundle.normalise import opset_of

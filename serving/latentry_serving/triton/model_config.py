@@ -9,7 +9,7 @@ Source: triton-inference-server/common, ``protobuf/model_config.proto``.
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from google.protobuf import text_format  # type: ignore[import-untyped]
+from google.protobuf import text_format
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from tritonclient.grpc import model_config_pb2 as pb
 
