@@ -108,13 +108,12 @@ def _booleans(octets: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _split(head: TensorHead, data: bytes | memoryview) -> list[bytes]:
     if 4 * head.count > len(data):
         raise head.mismatch(f"{len(data)} bytes for {head.count} BYTES elements")
-    elements: list[bytes] = []
-    view, start, end = memoryview(data), 0, len(data)
+    octets, elements, start, end = bytes(data), list[bytes](), 0, len(data)
     while start < end:
-        stop = start + 4 + _LENGTH.unpack_from(view, start)[0] if start + 4 <= end else end + 1
+        stop = start + 4 + _LENGTH.unpack_from(octets, start)[0] if start + 4 <= end else end + 1
         if stop > end:
             raise head.mismatch("the last BYTES element is cut short")
-        elements.append(view[start + 4 : stop].tobytes())
+        elements.append(octets[start + 4 : stop])
         start = stop
     return elements
 

@@ -8,7 +8,7 @@ A test holds the two descriptors against each other.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from latentry_serving.oip import elements
 from latentry_serving.oip.compression import decompress, is_compressed
@@ -141,7 +141,7 @@ def _tensors(heads: Sequence[InferTensor], raw: Sequence[bytes], *, request: boo
 
 def _tensor(tensor: InferTensor, raw: bytes | None, *, request: bool) -> DecodedTensor:
     head = TensorHead(tensor.name, tensor.datatype, tensor.shape)
-    given: list[tuple[Any, Any]] = tensor.contents.ListFields() if tensor.HasField("contents") else []
+    given: Sequence[tuple[Any, Any]] = tensor.contents.ListFields() if tensor.HasField("contents") else []
     if len(given) > (raw is None):
         raise Undecodable(FailureReason.MIXED_CONTENTS, f"tensor {head.name!r}: contents in more than one form")
     if given:

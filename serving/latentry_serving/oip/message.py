@@ -56,7 +56,8 @@ class FailureReason(StrEnum):
     MIXED_CONTENTS = "mixed_contents"
     """Data given twice, in two forms, or in the form of another datatype."""
     SHARED_MEMORY = "shared_memory"
-    """The tensor lies in a shared-memory region: its bytes never crossed the wire."""
+    """The tensor lies in a shared-memory region: its bytes never crossed the wire. Triton announces such an output
+    without data and without saying so, hence every output that should have data and has none counts here."""
     RAW_BINARY = "raw_binary"
     """Triton's raw binary request: one input, described by the model's configuration alone."""
     ERROR_RESPONSE = "error_response"

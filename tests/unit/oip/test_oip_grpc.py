@@ -1,6 +1,8 @@
 """gRPC messages: raw and typed contents, their mixing, compression, framing, streams; and our descriptor itself."""
 
 import dataclasses
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -191,12 +193,17 @@ def test_an_output_without_data_lies_in_shared_memory(oip):
 
 
 GOOD = response_of(bytes(8)).SerializeToString()
+PACKED = zlib.compress(GOOD)
 FRAMES = {
     "nothing": (b"", {}, FailureReason.EMPTY),
     "half a prefix": (b"\0\0\0", {}, FailureReason.TRUNCATED),
     "half a message": (b"\0\0\0\0\x63abc", {}, FailureReason.TRUNCATED),
     "4 GB announced": (b"\0\xff\xff\xff\xffabc", {}, FailureReason.TRUNCATED),
-    "unknown flag": (b"\2\0\0\0\0", {}, FailureReason.MALFORMED),
+    "unknown flag": (
+        struct.pack(">BI", 2, len(PACKED)) + PACKED,
+        {"grpc_encoding": "deflate"},
+        FailureReason.MALFORMED,
+    ),
     "no protobuf": (b"\0\0\0\0\3\xff\xff\xff", {}, FailureReason.MALFORMED),
     "name no UTF-8": (b"\0\0\0\0\3\x0a\1\xff", {}, FailureReason.MALFORMED),
     "compressed, not said how": (b"\1\0\0\0\0", {}, FailureReason.MALFORMED),

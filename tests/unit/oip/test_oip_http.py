@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -139,7 +140,11 @@ def test_compressed_bodies(oip, encoding, pieces):
 def test_a_bomb_stops_at_the_limit(oip, encoding):
     bomb = oip.compressors[encoding](bytes(50_000_000))
     assert len(bomb) < oip.limit_bytes
-    assert oip.one(oip.http(bomb, content_encoding=encoding)).reason is FailureReason.TOO_LARGE
+    tracemalloc.start()
+    failure = oip.one(oip.http(bomb, content_encoding=encoding))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert failure.reason is FailureReason.TOO_LARGE and peak < 4 * oip.limit_bytes
 
 
 def test_the_limit_is_exact(oip):
@@ -235,9 +240,13 @@ def test_binary_sizes_that_lie(oip, size, data, reason):
     assert oip.one(payload).reason is reason
 
 
-@pytest.mark.parametrize(
-    "data", [b"\3\0\0\0ab", b"\1\0\0\0a\0\0", b"\xff\xff\xff\xffab", b"\0\0\0\0" * 3, b"", b"\0" * 4]
-)
+LYING_ELEMENTS = [
+    b"\3\0\0\0ab", b"\0\0\0\0\3\0\0\0ab", b"\1\0\0\0a\0\0", b"\0\0\0\0\0\0\0\0\0", b"\xff\xff\xff\xffabcd",
+    b"\0\0\0\0" * 3, b"", b"\0" * 4,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", LYING_ELEMENTS)
 def test_bytes_elements_that_lie(oip, data):
     text = response_of(datatype="BYTES", parameters={"binary_data_size": len(data)})
     payload = oip.http(text + data, Direction.RESPONSE, header_length=str(len(text)))
