@@ -3,8 +3,9 @@
 The operator reads no bundle: the tap does, in the pod, and refuses any other than the one promised here.
 """
 
-from latentry_operator.api.latentmodel import LatentModel
-from latentry_operator.api.serving import Bundle
+from collections.abc import Iterator
+
+from latentry_operator.api.latentmodel import LatentModel, LatentModelSpec
 from latentry_operator.api.status import Workload
 from latentry_operator.api.validation import local_path
 from latentry_operator.plan.autoscaling import plan_scaling
@@ -20,7 +21,7 @@ from latentry_operator.plan.outcome import (
 from latentry_operator.plan.planner import latency_buckets
 from latentry_operator.plan.pools import place
 from latentry_operator.plan.revision import revision_name
-from latentry_serving.contract.errors import InvalidInput
+from latentry_serving.contract.errors import InvalidInput, Problem
 from latentry_serving.contract.tap_config import LoadOverrides, TapConfig
 
 __all__ = [
@@ -50,8 +51,10 @@ def plan_cluster(
         InvalidInput: the spec asks for what no cluster can do.
     """
     spec = model.spec
-    digest = _digest(model)
     workload, reason = _workload(spec.workload, capabilities)
+    if problems := tuple(_impossible(spec, workload)):
+        raise InvalidInput(f"LatentModel {model.metadata.name}", problems)
+    digest = spec.bundle.digest or ""  # never empty: only file:// may leave it out
     if workload is Workload.KSERVE and not capabilities.kserve:
         return Waiting(WaitingReason.KSERVE_NOT_INSTALLED, reason)
     placed = place(model, pools, settings)
@@ -74,16 +77,21 @@ def plan_cluster(
     )
 
 
-def _digest(model: LatentModel) -> str:
-    bundle: Bundle = model.spec.bundle
-    if local_path(bundle.uri) is not None or bundle.digest is None:
-        raise InvalidInput.one(
-            f"LatentModel {model.metadata.name}",
-            path="spec.bundle.uri",
-            problem=f"{bundle.uri} is on one machine, pods cannot reach it",
-            remedy="upload the bundle and write its s3://, gs://, pvc://, oci:// or https:// address and its digest",
+def _impossible(spec: LatentModelSpec, workload: Workload) -> Iterator[Problem]:
+    bundle = spec.bundle
+    if local_path(bundle.uri) is not None:
+        yield Problem(
+            "spec.bundle.uri",
+            f"{bundle.uri} is on one machine, pods cannot reach it",
+            "upload the bundle and write its s3://, gs://, pvc://, oci:// or https:// address and its digest",
         )
-    return bundle.digest
+    if bundle.credentials_secret and spec.pod.service_account_name and workload is Workload.KSERVE:
+        yield Problem(
+            "spec.bundle.credentialsSecret",
+            f"KServe takes secrets from the service account, and {spec.pod.service_account_name} is yours",
+            f"add {bundle.credentials_secret} to its secrets and remove credentialsSecret, or remove"
+            " spec.pod.serviceAccountName",
+        )
 
 
 def _workload(asked: Workload, capabilities: Capabilities) -> tuple[Workload, str]:

@@ -1,0 +1,29 @@
+"""The tap's configuration."""
+
+import hashlib
+
+import yaml
+
+from latentry_operator.api.base import GROUP
+from latentry_operator.plan.cluster import ClusterPlan
+from latentry_operator.render.manifest import Manifest, revision_object
+
+FILE = "tap.yaml"
+CONFIG_ANNOTATION = f"{GROUP}/tap-config"
+"""Of pods: a hash of the configuration they started with. The tap reads it once, so a change must replace pods."""
+
+
+def config_map(plan: ClusterPlan) -> Manifest:
+    """The ConfigMap that the tap's container mounts."""
+    return revision_object(plan, "v1", "ConfigMap", data={FILE: _tap_yaml(plan)})
+
+
+def config_hash(plan: ClusterPlan) -> str:
+    """A hash of the tap's configuration."""
+    return hashlib.sha256(_tap_yaml(plan).encode()).hexdigest()[:16]
+
+
+def _tap_yaml(plan: ClusterPlan) -> str:
+    # What differs from the tap's own defaults only: an image of another version must not meet fields it does not know.
+    config = plan.tap.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+    return yaml.safe_dump(config, sort_keys=True)

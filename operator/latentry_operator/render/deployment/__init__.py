@@ -1,0 +1,1 @@
+"""The Deployment workload: the same pod for clusters without KServe."""

@@ -1,0 +1,203 @@
+"""Every sample, planned for either workload and every way to scale; what the API server would say of the result."""
+
+import copy
+import difflib
+import functools
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kserve
+import pytest
+import yaml
+from jsonschema import Draft4Validator
+from kubernetes import client
+
+from latentry_operator.api.parse import parse_resource
+from latentry_operator.plan.cluster import Capabilities, ClusterPlan, ClusterSettings, PoolFacts, plan_cluster
+from latentry_operator.render import Manifest, render
+
+ROOT = Path(__file__).parents[3]
+SAMPLES = ROOT / "manifests" / "samples"
+CRDS = ROOT / "tests" / "data" / "crds"
+SETTINGS = ClusterSettings(prometheus_url="http://prometheus.monitoring:9090")
+SCALINGS = {
+    "hpa": {"minReplicas": 2, "maxReplicas": 6, "metric": "CPU", "target": 70},
+    "keda": {"minReplicas": 2, "maxReplicas": 6, "metric": "Concurrency", "target": 16},
+    "none": {"minReplicas": 2, "metric": "None"},
+}
+LEGACY = Capabilities(
+    kserve=False, keda=False, pod_monitor=False, pod_disruption_budget="policy/v1beta1", hpa="autoscaling/v2beta2"
+)
+
+
+def models() -> dict[str, dict[str, Any]]:
+    """The samples that a cluster can run, by file name without suffix."""
+    found = {path.stem: yaml.safe_load(path.read_text()) for path in SAMPLES.glob("*.yaml") if path.stem != "gpu-pool"}
+    return {name: data for name, data in sorted(found.items()) if not data["spec"]["bundle"]["uri"].startswith("file:")}
+
+
+@functools.cache
+def pools() -> dict[str, Any]:
+    documents = yaml.safe_load_all((SAMPLES / "gpu-pool.yaml").read_text())
+    return {data["metadata"]["name"]: parse_resource(data, subject="gpu-pool.yaml") for data in documents}
+
+
+def planned(
+    sample: str, workload: str, scaling: str | None = None, capabilities: Capabilities | None = None
+) -> ClusterPlan:
+    data = copy.deepcopy(models()[sample])
+    data["spec"]["workload"] = workload
+    if scaling is not None:
+        data["spec"]["scaling"] = SCALINGS[scaling]
+    model = parse_resource(data, subject=sample)
+    plan = plan_cluster(model, capabilities or Capabilities(), PoolFacts(pools()), SETTINGS)
+    assert isinstance(plan, ClusterPlan), plan
+    return plan
+
+
+def as_yaml(manifests: tuple[Manifest, ...]) -> str:
+    return yaml.safe_dump_all(copy.deepcopy(manifests), sort_keys=False, width=120)
+
+
+class Golden:
+    """The text files beside the test; ``pytest --update-golden`` is not needed: delete a file and run again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(self, name: str, text: str) -> None:
+        path = self.folder / name
+        if not path.exists():
+            path.write_text(text, encoding="utf-8")
+            pytest.fail(f"{path.name} was missing and has been written: read it, then run again")
+        kept = path.read_text(encoding="utf-8")
+        difference = "\n".join(difflib.unified_diff(kept.splitlines(), text.splitlines(), "kept", "rendered", n=2))
+        assert not difference, f"{name} differs; if that is meant, delete it and run again\n{difference}"
+
+
+def served_kinds() -> dict[tuple[str, str], dict[str, Any]]:
+    """(apiVersion, kind) -> schema, for every CRD of the test data."""
+    kinds = {}
+    for path in CRDS.rglob("*.json.gz"):
+        spec = json.loads(gzip.decompress(path.read_bytes()))["spec"]
+        for version in spec["versions"]:
+            key = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
+            kinds[key] = version["schema"]["openAPIV3Schema"]
+    return kinds
+
+
+def unknown_fields(schema: dict[str, Any], value: Any, path: str) -> Iterator[str]:
+    """What the API server would prune."""
+    if schema.get("x-kubernetes-preserve-unknown-fields"):
+        return
+    if isinstance(value, dict):
+        properties, more = schema.get("properties", {}), schema.get("additionalProperties")
+        for name, inner in value.items():
+            if name in properties:
+                yield from unknown_fields(properties[name], inner, f"{path}.{name}")
+            elif isinstance(more, dict):
+                yield from unknown_fields(more, inner, f"{path}.{name}")
+            else:
+                yield f"{path}.{name}"
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from unknown_fields(schema.get("items", {}), item, f"{path}[{index}]")
+
+
+def custom_complaints(schema: dict[str, Any], manifest: Manifest) -> list[str]:
+    wrong = [f"{'.'.join(map(str, e.path))}: {e.message}" for e in Draft4Validator(schema).iter_errors(manifest)]
+    known = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata")}
+    return wrong + list(unknown_fields(schema, known, ""))
+
+
+MODELS = {
+    "ConfigMap": client.V1ConfigMap,
+    "Deployment": client.V1Deployment,
+    "HorizontalPodAutoscaler": client.V2HorizontalPodAutoscaler,
+    "NetworkPolicy": client.V1NetworkPolicy,
+    "PodDisruptionBudget": client.V1PodDisruptionBudget,
+    "Service": client.V1Service,
+    "ServiceAccount": client.V1ServiceAccount,
+}
+
+
+def core_complaints(manifest: Manifest) -> list[str]:
+    """What does not survive the kubernetes package's own model of the kind: unknown, misspelt or mistyped fields."""
+    api = client.ApiClient()
+    parsed = api.deserialize(json.dumps(manifest), MODELS[manifest["kind"]], "application/json")
+    again = api.sanitize_for_serialization(parsed)
+    return (
+        []
+        if again == manifest
+        else list(difflib.ndiff(as_yaml((manifest,)).split("\n"), as_yaml((again,)).split("\n")))
+    )
+
+
+def kserve_complaints(model: Any, value: Any, path: str) -> Iterator[str]:
+    """Fields that the KServe SDK's model of a kind does not have."""
+    if not isinstance(value, dict):
+        return  # the schema tells that
+    names = {json_name: name for name, json_name in model.attribute_map.items()}
+    for key, inner in value.items():
+        if key not in names:
+            yield f"{path}.{key}"
+            continue
+        kind = model.openapi_types[names[key]]
+        nested = getattr(kserve, re.sub(r"^list\[(.*)\]$", r"\1", kind), None)
+        for item in inner if isinstance(inner, list) else [inner]:
+            if nested is not None and hasattr(nested, "attribute_map"):
+                yield from kserve_complaints(nested, item, f"{path}.{key}")
+
+
+@pytest.fixture(scope="session")
+def server_kinds() -> dict[tuple[str, str], dict[str, Any]]:
+    return served_kinds()
+
+
+@pytest.fixture(scope="session")
+def complaints(server_kinds: dict[tuple[str, str], dict[str, Any]]) -> Any:
+    """Everything that is wrong with a manifest."""
+
+    def find(manifest: Manifest) -> list[str]:
+        schema = server_kinds.get((manifest["apiVersion"], manifest["kind"]))
+        found = core_complaints(manifest) if schema is None else custom_complaints(schema, manifest)
+        sdk = {"InferenceService": kserve.V1beta1InferenceService, "ServingRuntime": kserve.V1alpha1ServingRuntime}
+        if manifest["kind"] in sdk:
+            found += kserve_complaints(sdk[manifest["kind"]], manifest, "")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    return Golden(Path(__file__).parent / "files")
+
+
+@pytest.fixture(scope="session")
+def plan_sample() -> Any:
+    return planned
+
+
+@pytest.fixture(scope="session")
+def rendered_yaml() -> Any:
+    return lambda *case, **more: as_yaml(render(planned(*case, **more)))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for name, values in (
+        ("sample", list(models())),
+        ("workload", ["KServe", "Deployment"]),
+        ("scaling", list(SCALINGS)),
+    ):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, values)
+
+
+@pytest.fixture(scope="session")
+def legacy() -> Capabilities:
+    return LEGACY
