@@ -14,6 +14,7 @@ from latentry_serving.oip import elements
 from latentry_serving.oip.compression import decompress, is_compressed
 from latentry_serving.oip.elements import TensorHead
 from latentry_serving.oip.message import (
+    MAX_MESSAGES,
     MAX_TENSORS,
     PARAMETERS_OF_INTEREST,
     SHARED_MEMORY_REGION,
@@ -45,7 +46,9 @@ def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes:
     """
     _check_content_type(payload.content_type)
     view, start, room = memoryview(body), 0, limit_bytes
-    while start < len(view):
+    for _ in range(MAX_MESSAGES):
+        if start == len(view):
+            return
         flag = view[start]
         length = int.from_bytes(view[start + 1 : start + _PREFIX], "big")
         end = start + _PREFIX + length
@@ -63,6 +66,8 @@ def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes:
             raise Undecodable(FailureReason.TOO_LARGE, f"more than {limit_bytes} bytes after decompression")
         yield bytes(message)
         start = end
+    if start < len(view):
+        raise Undecodable(FailureReason.TOO_LARGE, f"more than {MAX_MESSAGES} messages in one stream")
 
 
 def _check_content_type(content_type: str | None) -> None:

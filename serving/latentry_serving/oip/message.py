@@ -22,6 +22,9 @@ SHARED_MEMORY_REGION = "shared_memory_region"
 MAX_TENSORS = 1024
 """Inputs or outputs in one message; real models have a handful."""
 
+MAX_MESSAGES = 4096
+"""Messages read of one gRPC stream: empty ones cost 5 bytes on the wire and 10 us here."""
+
 _DETAIL_CHARACTERS = 200
 
 ParameterValue = bool | int | float | str
@@ -44,7 +47,7 @@ class FailureReason(StrEnum):
     EMPTY = "empty"
     """No message at all: an empty body, a trailers-only answer."""
     TOO_LARGE = "too_large"
-    """More bytes than the limit, as captured or after decompression, or an absurd number of tensors."""
+    """More bytes than the limit, as captured or after decompression, or an absurd number of tensors or messages."""
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     """A compression or a gRPC sub-format that is not read here."""
     UNSUPPORTED_DATATYPE = "unsupported_datatype"

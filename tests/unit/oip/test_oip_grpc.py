@@ -11,7 +11,15 @@ from google.protobuf.descriptor import Descriptor
 from tritonclient.grpc import service_pb2
 
 from latentry_serving.contract.manifest import Datatype
-from latentry_serving.oip import DecodedMessage, Direction, FailureReason, RequestedOutput, decode, oip_pb2
+from latentry_serving.oip import (
+    DecodedMessage,
+    DecodeFailure,
+    Direction,
+    FailureReason,
+    RequestedOutput,
+    decode,
+    oip_pb2,
+)
 
 CONTENTS = {
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
@@ -218,6 +226,12 @@ def test_refused_frames(oip, case):
     data, headers, reason = FRAMES[case]
     failure = oip.one(oip.grpc(data, Direction.RESPONSE, **headers))
     assert failure.reason is reason, failure
+
+
+@pytest.mark.parametrize(("count", "last"), [(4096, DecodedMessage), (4097, DecodeFailure), (90_000, DecodeFailure)])
+def test_a_stream_of_many_empty_messages(oip, count, last):
+    results = decode(oip.grpc(oip.frame(b"") * count), limit_bytes=oip.limit_bytes)
+    assert len(results) == min(count, 4097) and isinstance(results[-1], last)
 
 
 def test_over_the_limit_as_captured(oip):
