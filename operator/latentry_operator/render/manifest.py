@@ -59,7 +59,7 @@ def _object(
 
 
 def plain(value: Any) -> Any:
-    """Read-only mappings and tuples of the settings as the dicts and lists of JSON."""
+    """A deep copy as the dicts and lists of JSON, of read-only mappings and tuples too."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

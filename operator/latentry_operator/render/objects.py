@@ -8,7 +8,7 @@ from latentry_operator.render.deployment.deployment import deployment
 from latentry_operator.render.disruption_budget import disruption_budget
 from latentry_operator.render.kserve.inference_service import inference_service
 from latentry_operator.render.kserve.serving_runtime import serving_runtime
-from latentry_operator.render.manifest import Manifest
+from latentry_operator.render.manifest import Manifest, plain
 from latentry_operator.render.network_policy import network_policy
 from latentry_operator.render.pod_monitor import pod_monitor
 from latentry_operator.render.service import service
@@ -33,7 +33,8 @@ def render(plan: ClusterPlan, *, traffic: str | None = None) -> tuple[Manifest, 
         *_workload(plan),
         autoscaler(plan),
     )
-    return tuple(manifest for manifest in candidates if manifest is not None)
+    # Copies: nothing that a caller adds to one object may show up in another.
+    return tuple(plain(manifest) for manifest in candidates if manifest is not None)
 
 
 def _workload(plan: ClusterPlan) -> tuple[Manifest, ...]:

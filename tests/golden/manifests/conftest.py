@@ -64,7 +64,7 @@ def as_yaml(manifests: tuple[Manifest, ...]) -> str:
 
 
 class Golden:
-    """The text files beside the test; ``pytest --update-golden`` is not needed: delete a file and run again."""
+    """The text files beside the test: delete one and run, and it is written anew."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
