@@ -57,14 +57,15 @@ def plan_cluster(
     digest = spec.bundle.digest or ""  # never empty: only file:// may leave it out
     if workload is Workload.KSERVE and not capabilities.kserve:
         return Waiting(WaitingReason.KSERVE_NOT_INSTALLED, reason)
-    placed = place(model, pools, settings)
+    revision = revision_name(model.metadata.name, spec, digest)
+    placed = place(model, revision, pools, settings)
     if isinstance(placed, Waiting):
         return placed
     scaling, notes = plan_scaling(spec.scaling, placed.most_replicas, capabilities, settings)
     return ClusterPlan(
         model=model,
         namespace=model.metadata.namespace or "default",
-        revision=revision_name(model.metadata.name, spec, digest),
+        revision=revision,
         digest=digest,
         workload=workload,
         workload_reason=reason,

@@ -25,16 +25,18 @@ class Placed:
     most_replicas: int | None
 
 
-def place(model: LatentModel, facts: PoolFacts, settings: ClusterSettings) -> Placed | Waiting:
-    """Finds the model's devices. A model without a pool runs on CPU and always fits."""
+def place(model: LatentModel, revision: str, facts: PoolFacts, settings: ClusterSettings) -> Placed | Waiting:
+    """Finds the devices of a model's revision. A model without a pool runs on CPU and always fits."""
     name = model.spec.placement.gpu_pool
     if name is None:
         return Placed(_CPU, None)
     pool = facts.pools.get(name)
     if pool is None:
         return _not_found(name, facts)
-    gpus = defaults.gpus(model.spec.placement)
-    if too_small := _one_device_suffices(pool, gpus) or _memory(model, pool, settings):
+    gpus, stable = defaults.gpus(model.spec.placement), model.status.stable
+    # A revision that serves has shown that it fits, whatever the estimate says.
+    serves = stable is not None and stable.revision == revision and stable.ready_replicas > 0
+    if too_small := _one_device_suffices(pool, gpus) or ("" if serves else _memory(model, pool, settings)):
         return Waiting(WaitingReason.GPU_POOL_TOO_SMALL, too_small)
     placement = PodPlacement(
         node_selector=pool.spec.node_selector,
