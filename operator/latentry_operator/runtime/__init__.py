@@ -1,0 +1,1 @@
+"""The operator as a process: queue, reconcilers, leadership, health, metrics, logs."""

@@ -1,0 +1,118 @@
+"""From what is seen of a model to what must exist: pure decisions, no calls."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from latentry_operator.api.latentmodel import LatentModel
+from latentry_operator.api.status import Workload
+from latentry_operator.kube.kinds import CHILDREN, DEPLOYMENT, Kind, Obj
+from latentry_operator.plan.cluster import (
+    Autoscaler,
+    Capabilities,
+    ClusterPlan,
+    ClusterSettings,
+    PoolFacts,
+    Waiting,
+    plan_cluster,
+)
+from latentry_operator.render import render
+from latentry_operator.runtime.observe import Seen
+from latentry_operator.status.facts import Refusal, RevisionFacts
+from latentry_operator.status.reasons import AcceptedReason
+from latentry_serving.contract.errors import InvalidInput, Problem
+
+KINDS: Mapping[tuple[str, str], Kind] = {(kind.api_version, kind.name): kind for kind in CHILDREN}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What must exist for a model.
+
+    Attributes:
+        plan: of the revision that the spec asks for.
+        target: what runs of it.
+        traffic: the revision that is to carry the traffic.
+        objects: everything that must exist, in the order of writing.
+        kept: revisions whose objects stay although the plan does not name them.
+    """
+
+    plan: ClusterPlan
+    target: RevisionFacts
+    traffic: str
+    objects: tuple[tuple[Kind, Obj], ...]
+    kept: frozenset[str]
+
+
+def decide(
+    seen: Seen,
+    model: LatentModel,
+    able: Capabilities,
+    pools: Callable[[str], PoolFacts],
+    settings: ClusterSettings,
+) -> Decision | Refusal:
+    """What must exist, or why nothing is to be changed.
+
+    Args:
+        pools: facts about the GPUPool of that name, and about whichever others a message may name.
+    """
+    sticky = _stays_deployment(seen, model, able)
+    try:
+        plan = plan_cluster(
+            model,
+            replace(able, kserve=False) if sticky else able,
+            pools(model.spec.placement.gpu_pool or ""),
+            settings,
+        )
+    except InvalidInput as error:
+        return invalid(error.problems)
+    if isinstance(plan, Waiting):
+        return Refusal(plan.reason, plan.message)
+    if sticky:
+        reason = "workload Auto stays Deployment for the revision that runs so, although KServe is installed now"
+        plan = replace(plan, workload_reason=reason)
+    fixed = plan.scaling.min_replicas if plan.scaling.autoscaler is Autoscaler.NONE else None
+    target = seen.revision(plan.revision, fixed) or RevisionFacts(
+        plan.revision, plan.scaling.min_replicas, False, 0, 0, 0, problem=seen.problem(plan.revision)
+    )
+    traffic = choose_traffic(seen, target)
+    kept = {traffic} if target.complete else {traffic, seen.traffic}
+    objects = tuple((KINDS[obj["apiVersion"], obj["kind"]], obj) for obj in render(plan, traffic=traffic))
+    return Decision(plan, target, traffic, objects, frozenset(kept - {plan.revision, ""}))
+
+
+def choose_traffic(seen: Seen, target: RevisionFacts) -> str:
+    """The revision that gets the calls: the new one once all its pods answer, or any does while none of the old."""
+    if seen.traffic in ("", target.name) or target.complete:
+        return target.name
+    old = seen.revision(seen.traffic)
+    if old is None or (target.serves and not old.serves):
+        return target.name
+    return seen.traffic
+
+
+def unwanted(seen: Seen, decision: Decision) -> list[tuple[Kind, str]]:
+    """Kinds and names of objects that we own and need no more."""
+    wanted = {(kind, obj["metadata"]["name"]) for kind, obj in decision.objects}
+    return [
+        (kind, child.key[1])
+        for kind, child in seen.children
+        if child.owner == seen.owner
+        and not child.deleting
+        and (kind, child.key[1]) not in wanted
+        and child.revision not in decision.kept
+    ]
+
+
+def invalid(problems: Collection[Problem]) -> Refusal:
+    """A spec with problems, all of them."""
+    return Refusal(AcceptedReason.INVALID_SPEC, "; and ".join(str(problem) for problem in problems))
+
+
+def _stays_deployment(seen: Seen, model: LatentModel, able: Capabilities) -> bool:
+    """Whether Auto became Deployment for what runs. It stays so: two workloads of one revision would share its name."""
+    if model.spec.workload is not Workload.AUTO or not able.kserve or not seen.traffic:
+        return False
+    return any(
+        kind is DEPLOYMENT and child.owner == seen.owner and child.revision == seen.traffic
+        for kind, child in seen.children
+    )

@@ -1,0 +1,92 @@
+"""What a pass over a model has to say: its status, and events about what changed."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from latentry_operator.api.latentmodel import LatentModel
+from latentry_operator.api.status import LatentModelStatus, ModelAddress
+from latentry_operator.kube.apply import Applied, Effect
+from latentry_operator.kube.events import Happening
+from latentry_operator.kube.records import MODEL_LABEL, Stored
+from latentry_operator.render.service import address
+from latentry_operator.runtime.decide import Decision
+from latentry_operator.runtime.observe import Seen, status_of
+from latentry_operator.status.facts import ModelFacts, Refusal
+from latentry_operator.status.model import model_status, transitions
+from latentry_operator.status.reasons import EventReason
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One pass.
+
+    Attributes:
+        model: None when its spec cannot be read.
+        decision: None when there was none.
+        refusal: why nothing, or not everything, was carried out.
+        cleanup: what of a deleted model is in the way.
+        failure: what the API server refused.
+    """
+
+    seen: Seen
+    model: LatentModel | None
+    decision: Decision | None = None
+    refusal: Refusal | None = None
+    cleanup: str = ""
+    failure: str = ""
+
+    def status(self, now: datetime) -> LatentModelStatus:
+        """The status that follows."""
+        seen, decision = self.seen, self.decision
+        before = status_of(seen.record)
+        traffic = decision.traffic if decision is not None else seen.traffic
+        serving = (
+            decision.target if decision is not None and traffic == decision.target.name else seen.revision(traffic)
+        )
+        facts = ModelFacts(
+            generation=seen.record.generation,
+            refusal=self.refusal,
+            workload=decision.plan.workload if decision is not None else None,
+            notes=(decision.plan.workload_reason, *decision.plan.notes) if decision is not None else (),
+            serving=serving,
+            target=decision.target if decision is not None else None,
+            cleanup=self.cleanup,
+            failure=self.failure,
+            slo=self.model.spec.slo if self.model is not None else None,
+        )
+        return model_status(
+            facts,
+            before,
+            now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            digest=decision.plan.digest if decision is not None else None,
+            selector=f"{MODEL_LABEL}={seen.owner.name}",
+            address=address(decision.plan) if decision is not None else before.address or ModelAddress(),
+        )
+
+
+def happenings(record: Stored, status: LatentModelStatus) -> Iterator[Happening]:
+    """Events for conditions that change with ``status``."""
+    for change in transitions(status_of(record).conditions, status.conditions):
+        yield Happening(change.type, change.reason, change.message)
+
+
+def restored(applied: Sequence[Applied]) -> Iterator[Happening]:
+    """Events for what somebody else changed."""
+    back = [f"{one.kind.name} {one.name}" for one in applied if one.effect is Effect.RESTORED]
+    if back:
+        yield Happening(
+            "Normal",
+            EventReason.OBJECT_RESTORED,
+            f"{', '.join(back)} had been changed or deleted and is as it should be",
+        )
+    left = Counter(
+        f"{one.kind.name} {one.name}" for one in applied if one.claims and one.effect is not Effect.UNCHANGED
+    )
+    if left:
+        yield Happening(
+            "Normal",
+            EventReason.FIELD_LEFT_TO_OTHERS,
+            f"another manager applied fields of {', '.join(left)}, which are left to it",
+        )

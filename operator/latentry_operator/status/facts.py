@@ -1,0 +1,76 @@
+"""What the conditions are decided from."""
+
+from dataclasses import dataclass
+
+from latentry_operator.api.objectives import Slo
+from latentry_operator.api.status import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionFacts:
+    """What runs of one revision, from its Deployment and pods.
+
+    Attributes:
+        name: the revision.
+        wanted: replicas that should run.
+        current: whether the Deployment's controller has seen its newest spec.
+        replicas: pods there are, of this spec or of an older one.
+        updated: pods of the newest spec.
+        available: pods that answer.
+        stalled: the Deployment passed its progress deadline; why, else empty.
+        problem: why a pod does not run, or KServe's complaint; empty where nothing is known to be wrong.
+    """
+
+    name: str
+    wanted: int
+    current: bool
+    replicas: int
+    updated: int
+    available: int
+    stalled: str = ""
+    problem: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the newest spec's pods answer and no older one is left."""
+        return self.current and self.updated >= self.wanted and self.available >= self.wanted >= self.replicas
+
+    @property
+    def serves(self) -> bool:
+        """Whether any pod answers."""
+        return self.available > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nothing of the model is changed: the condition Accepted's reason and message."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """One LatentModel as it was seen.
+
+    Attributes:
+        generation: of the spec that was looked at.
+        refusal: why the spec was not carried out, None when it was.
+        workload: what Auto became, None when nothing was planned.
+        notes: what Accepted's message says: why that workload, what the cluster cannot give.
+        serving: the revision that carries the traffic, None where none does.
+        target: the revision that the spec asks for, None when nothing was planned.
+        cleanup: what of a deleted model of this name is in the way, else empty.
+        failure: what the API server refused when the spec was carried out, else empty.
+        slo: the objectives.
+    """
+
+    generation: int
+    refusal: Refusal | None = None
+    workload: Workload | None = None
+    notes: tuple[str, ...] = ()
+    serving: RevisionFacts | None = None
+    target: RevisionFacts | None = None
+    cleanup: str = ""
+    failure: str = ""
+    slo: Slo | None = None
