@@ -5,7 +5,7 @@ import math
 from latentry_operator.plan.cluster import BUNDLE_DIR, ClusterPlan
 from latentry_operator.render.config_map import FILE
 from latentry_operator.render.manifest import Manifest
-from latentry_operator.render.resources import resources, triton_resources
+from latentry_operator.render.resources import resources
 from latentry_serving.contract.manifest import REPOSITORY_FOLDER
 
 CONFIG_DIR = "/etc/latentry"
@@ -22,7 +22,7 @@ _TAP_RUNS = "( exec 3<>/dev/tcp/127.0.0.1/%d ) 2>/dev/null"
 
 
 def triton_container(plan: ClusterPlan, name: str) -> Manifest:
-    """Triton, whose models the tap loads. All but resources and mounts of the bundle."""
+    """Triton, whose models the tap loads. Resources and the bundle's mount are the workload's to add."""
     live = {"exec": {"command": triton_live_command(plan)}, "timeoutSeconds": 5, "successThreshold": 1}
     return {
         "name": name,
@@ -114,11 +114,6 @@ def container_security() -> Manifest:
         "readOnlyRootFilesystem": True,
         "runAsNonRoot": True,
     }
-
-
-def with_resources(plan: ClusterPlan, container: Manifest) -> Manifest:
-    """Triton's container with its resources, for workloads that have one place for both."""
-    return container | {"resources": triton_resources(plan)}
 
 
 def _port(name: str, number: int) -> Manifest:

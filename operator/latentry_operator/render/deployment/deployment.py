@@ -1,10 +1,11 @@
 """The Deployment: the pod that KServe would make, and an init container that fetches the bundle."""
 
 from latentry_operator.plan.cluster import Autoscaler, ClusterPlan
-from latentry_operator.render.containers import tap_container, triton_container, with_resources
+from latentry_operator.render.containers import tap_container, triton_container
 from latentry_operator.render.deployment.bundle import bundle_source
 from latentry_operator.render.manifest import Manifest, present, revision_object, selector
 from latentry_operator.render.pod import ROLLING_UPDATE, pod_annotations, pod_fields, pod_labels, pod_volumes
+from latentry_operator.render.resources import triton_resources
 
 _NANOSECONDS = 10**9
 
@@ -33,7 +34,7 @@ def deployment(plan: ClusterPlan) -> Manifest:
 
 def _pod(plan: ClusterPlan) -> Manifest:
     source = bundle_source(plan)
-    triton = with_resources(plan, triton_container(plan, "triton"))
+    triton = triton_container(plan, "triton") | {"resources": triton_resources(plan)}
     tap = tap_container(plan, "tap")
     for container in (triton, tap):
         container["volumeMounts"] = [*container["volumeMounts"], source.mount]
