@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check generate bench lock clean
+.PHONY: help setup demo test check generate control-plane bench lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ check: setup ## style, types and import contracts only
 
 generate: setup ## CRDs and other files made from the types
 	@$(BIN)/python scripts/generate
+
+control-plane: ## a real Kubernetes API server for the wire tests, built once from Debian's sources into the cache
+	@scripts/control-plane/build
 
 bench: setup ## Triton + tap against Triton, MLServer and KServe's ModelServer (about 10 minutes)
 	@$(BIN)/python -m bench.serving
