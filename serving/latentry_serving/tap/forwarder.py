@@ -59,16 +59,18 @@ class Forwarder:
         self._servers.clear()
 
     async def drain(self, seconds: float) -> None:
-        """Closes every connection as soon as it carries no call, and what is left after ``seconds``."""
+        """Closes each connection once it carries no call; breaks what is left after ``seconds`` or when cancelled."""
         deadline_s = self._clock() + seconds
-        while self._connections and self._clock() < deadline_s:
-            for connection in [c for c in self._connections if c.idle]:
-                connection.close()
-            await asyncio.sleep(_DRAIN_CHECK_SECONDS)
-        if self._connections:
-            log.warning("connections broken at the end of the drain", extra={"connections": len(self._connections)})
-        for connection in list(self._connections):
-            connection.reset()
+        try:
+            while self._connections and self._clock() < deadline_s:
+                for connection in [c for c in self._connections if c.idle]:
+                    connection.close()
+                await asyncio.sleep(_DRAIN_CHECK_SECONDS)
+        finally:
+            if self._connections:
+                log.warning("connections broken at the end of the drain", extra={"connections": len(self._connections)})
+            for connection in list(self._connections):
+                connection.reset()
 
     def _accept(self, protocol: Protocol) -> asyncio.Protocol:
         """The protocol of a connection just accepted."""

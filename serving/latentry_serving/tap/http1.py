@@ -18,14 +18,14 @@ _SWITCHING_PROTOCOLS = 101
 class _Exchange:
     """A request and its answer."""
 
-    __slots__ = ("call", "method", "request_ended", "status")
+    __slots__ = ("answer", "call", "method", "request_ended")
 
     def __init__(self, call: Call, method: bytes) -> None:
         self.call = call
         self.method = method
         self.request_ended = False
-        self.status: int | None = None
-        """Of the answer, once that is complete."""
+        self.answer: Outcome | None = None
+        """What the answer says, once that is complete."""
 
 
 class Http1Observer:
@@ -54,6 +54,7 @@ class Http1Observer:
 
     def client_gone(self, now_s: float) -> None:
         self._broken = self._broken or Outcome.CANCELLED
+        self._responses.client_ended = True
 
     def server_gone(self, now_s: float, *, in_order: bool) -> None:
         if in_order:
@@ -76,8 +77,8 @@ class Http1Observer:
         self._requests.sending = None
         for exchange in open_exchanges:
             call = exchange.call
-            if exchange.status is not None:
-                call.outcome = of_http_status(exchange.status)
+            if exchange.answer is not None:
+                call.outcome = exchange.answer
             else:
                 call.outcome, call.last_response_s = outcome, now_s
             self._listener.call_finished(call)
@@ -120,8 +121,8 @@ class _Requests:
         if exchange is None:  # the answer's side is gone, the call already counted
             return
         exchange.request_ended = True
-        if exchange.status is not None:
-            exchange.call.outcome = of_http_status(exchange.status)
+        if exchange.answer is not None:
+            exchange.call.outcome = exchange.answer
             self._listener.call_finished(exchange.call)
 
 
@@ -133,6 +134,9 @@ class _Responses:
         self._listener = listener
         self._started_s = 0.0
         self._status = 0
+        self.client_ended = False
+        """A client that ends its side while an answer is due has gone, as nginx reads it too: Triton's answer, which
+        may still come, reaches nobody."""
         self._stray_bytes = 0
         """Of the body that Triton (seen in 2.51) sends with some answers to HEAD, against RFC 9110, 9.3.2."""
 
@@ -168,8 +172,8 @@ class _Responses:
         if self._status < 200:  # interim: the answer is still to come
             return
         exchange = self._awaiting.popleft()
-        exchange.status = self._status
+        exchange.answer = Outcome.CANCELLED if self.client_ended else of_http_status(self._status)
         exchange.call.last_response_s = now_s
         if exchange.request_ended:
-            exchange.call.outcome = of_http_status(self._status)
+            exchange.call.outcome = exchange.answer
             self._listener.call_finished(exchange.call)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import uvicorn
@@ -131,10 +132,10 @@ async def _stop_unless(tap: Tap, hurry: asyncio.Event) -> None:
     stopping, hurrying = asyncio.create_task(tap.stop()), asyncio.create_task(hurry.wait())
     await asyncio.wait((stopping, hurrying), return_when=asyncio.FIRST_COMPLETED)
     hurrying.cancel()
-    if stopping.done():
-        stopping.result()
-    else:
+    if hurry.is_set():
         stopping.cancel()
+    with suppress(asyncio.CancelledError):
+        await stopping
 
 
 def _allow_descriptors(wanted: int) -> None:

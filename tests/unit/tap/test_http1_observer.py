@@ -178,6 +178,14 @@ def test_an_answered_call_keeps_its_outcome_when_the_client_leaves_before_sendin
     assert replay.told == [STARTED, ("finished", "encode", "ok", 4, 3)]
 
 
+def test_an_answer_to_a_client_that_has_gone_reaches_nobody(http1):
+    replay = http1()
+    replay.feed([(C, POST)])
+    replay.observer.client_gone(1.0)
+    replay.feed([(S, OK)])
+    assert replay.told == [STARTED, ("finished", "encode", "cancelled", 5, 3)]
+
+
 @pytest.mark.parametrize("name", ["head", "chunk line", "trailers", "pipeline"])
 @pytest.mark.parametrize("piece", [1_000, 1_000_000])
 def test_limits(name, piece, http1):

@@ -10,11 +10,24 @@ from latentry_serving.tap.http2_headers import HeaderBlocks
 from latentry_serving.tap.observation import SightLost
 
 HTTP1_WORDS = [
-    b"POST /v2/models/digits_encode/infer HTTP/1.1\r\n", b"GET / HTTP/1.0\r\n", b"HTTP/1.1 200 OK\r\n", b"\r\n", b"\n",
-    b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 204 No\r\n\r\n", b"Content-Length: 3\r\n", b"Content-Length: -1\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"abc",
-    b"Upgrade: h2c\r\nConnection: upgrade\r\n",    b"Content-Length: 99999999999999999999\r\n", b"HEAD /v2 HTTP/1.1\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\n\r\n",
-]  # fmt: skip
+    b"POST /v2/models/digits_encode/infer HTTP/1.1\r\n",
+    b"GET / HTTP/1.0\r\n",
+    b"HEAD /v2 HTTP/1.1\r\n\r\n",
+    b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 204 No\r\n\r\n",
+    b"Content-Length: 3\r\n",
+    b"Content-Length: -1\r\n",
+    b"Content-Length: 99999999999999999999\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Upgrade: h2c\r\nConnection: upgrade\r\n",
+    b"3\r\nabc\r\n",
+    b"0\r\n\r\n",
+    b"abc",
+    b"\r\n",
+    b"\n",
+]
 FRAMES = st.builds(
     lambda kind, flags, stream, payload, extra: (
         (len(payload) + extra).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload

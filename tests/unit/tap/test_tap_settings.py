@@ -53,7 +53,7 @@ def test_every_problem_at_once_with_its_key(tmp_path):
 def test_a_file_that_is_no_mapping(content, tmp_path):
     path = tmp_path / "tap.yaml"
     path.write_text(content)
-    with pytest.raises(InvalidInput, match="tap.yaml"):
+    with pytest.raises(InvalidInput, match=r"tap\.yaml"):
         load_config(path, {})
 
 
