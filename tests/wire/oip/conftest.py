@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,10 +83,15 @@ def echoing(triton_install: TritonInstall, tmp_path_factory: pytest.TempPathFact
     repository, work = tmp_path_factory.mktemp("oip-repository"), tmp_path_factory.mktemp("oip-triton")
     _write_repository(repository)
     server = TritonServer(triton_install, repository, work)
-    with asyncio.Runner() as runner:
-        runner.run(server.start())
-        yield server.addresses
-        runner.run(server.stop())
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)  # it drains Triton's log all the while
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(timeout=120)
+    yield server.addresses
+    asyncio.run_coroutine_threadsafe(server.stop(), loop).result(timeout=120)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 class WireClient:
