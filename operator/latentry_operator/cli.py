@@ -60,6 +60,17 @@ def validate(files: Annotated[list[Path], typer.Argument(help="YAML files with L
         raise typer.Exit(InvalidInput.exit_code)
 
 
+@app.command()
+def render(
+    files: Annotated[list[Path], typer.Argument(help="YAML files with LatentModels and the GPUPools they use.")],
+    cluster: Annotated[str, typer.Option(help="What the cluster has: full, no-kserve or kubernetes-1.20.")] = "full",
+) -> None:
+    """Print the objects the operator would apply, as YAML, without a cluster."""
+    from latentry_operator.render.files import render_files
+
+    typer.echo(render_files(files, cluster), nl=False)
+
+
 def _duration(text: str) -> Duration:
     try:
         return Duration.parse(text)
