@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console
 
+from latentry_serving.bundle.cli import bundle_app
 from latentry_serving.contract.errors import LatentryError
 from latentry_serving.tap.cli import tap
 
@@ -17,23 +18,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(tap)
+app.add_typer(bundle_app)
 
 
 @app.callback()
 def root() -> None:
     """Bundles and the tap."""
-
-
-def _mount_bundle() -> None:
-    """Adds ``latentry bundle`` where its extra is installed; the tap's image has no onnx."""
-    try:
-        from latentry_serving.bundle.cli import bundle_app
-    except ModuleNotFoundError:
-        return
-    app.add_typer(bundle_app, name="bundle")
-
-
-_mount_bundle()
 
 
 def run(command: typer.Typer, arguments: Sequence[str] | None = None) -> None:

@@ -84,7 +84,8 @@ def test_remembered_blocks_equal_decoded_ones(steps):
     encoder, plain, blocks = Encoder(), Decoder(), HeaderBlocks()
     for step in steps:
         if isinstance(step, int):
-            encoder.header_table_size = step
+            if step != encoder.header_table_size:  # hpack's encoder forgets to announce a size that is set twice
+                encoder.header_table_size = step
             continue
         block = encoder.encode(step)
         expected = {bytes(name): bytes(value) for name, value in plain.decode(block, raw=True)}
