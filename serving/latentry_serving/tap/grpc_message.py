@@ -15,9 +15,9 @@ _ZLIB_WINDOWS = {b"gzip": 31, b"deflate": 15}
 
 
 class ModelNameReader:
-    """Fed with a call's first bytes until it has decided. Holds at most 1 KiB."""
+    """Fed with a call's first bytes until it has decided. Holds at most 1 KiB and reads every byte once."""
 
-    __slots__ = ("_encoding", "_held", "name")
+    __slots__ = ("_encoding", "_inflater", "_left", "_message", "_position", "_prefix", "_room", "name")
 
     def __init__(self, encoding: bytes) -> None:
         """
@@ -25,80 +25,82 @@ class ModelNameReader:
             encoding: the call's ``grpc-encoding``, empty for none.
         """
         self._encoding = encoding
-        self._held = bytearray()
+        self._inflater: zlib._Decompress | None = None
+        self._room = _READ_BYTES
+        self._prefix = b""
+        self._left = -1
+        """Bytes of the message still to come; negative before the prefix is complete."""
+        self._message = b""
+        self._position = 0
+        """Of the next field in the message."""
         self.name: bytes | None = None
         """None: the message carries no name, or none that can be read."""
 
     def feed(self, data: bytes, start: int, end: int) -> bool:
         """Reads ``data[start:end]``; answers whether the name is decided."""
-        room = _READ_BYTES - len(self._held)
-        piece = data[start : min(end, start + room)]
-        if self._held:
-            self._held += piece
-            piece = bytes(self._held)
+        piece = data[start : min(end, start + self._room)]
+        self._room -= len(piece)
         try:
-            self.name = _model_name(piece, self._encoding)
+            decided = self._read(piece)
         except (_Unreadable, zlib.error):
             return True
-        except _Short:
-            if len(piece) >= _READ_BYTES:
-                return True
-            if not self._held:
-                self._held += piece
-            return False
+        return decided or not self._room
+
+    def _read(self, piece: bytes) -> bool:
+        if self._left < 0:
+            piece = self._prefix + piece
+            if len(piece) < _PREFIX_BYTES:
+                self._prefix = piece
+                return False
+            self._begin(piece[0], int.from_bytes(piece[1:_PREFIX_BYTES]))
+            piece = piece[_PREFIX_BYTES:]
+        piece = piece[: self._left]
+        self._left -= len(piece)
+        whole = not self._left
+        if self._inflater is not None:
+            piece = self._inflater.decompress(piece, _READ_BYTES - len(self._message))
+            whole = whole or self._inflater.eof
+        self._message = self._message + piece if self._message else piece
+        try:
+            self.name = self._scan()
+        except IndexError:
+            return whole or len(self._message) >= _READ_BYTES
         return True
 
+    def _begin(self, compressed: int, length: int) -> None:
+        self._left = length
+        if compressed:
+            window = _ZLIB_WINDOWS.get(self._encoding)
+            if window is None:
+                raise _Unreadable
+            self._inflater = zlib.decompressobj(window)
 
-class _Short(Exception):
-    """More bytes are needed."""
+    def _scan(self) -> bytes:
+        """The name's bytes; IndexError where the message ends before it."""
+        message = self._message
+        while True:
+            tag, position = _varint(message, self._position)
+            field, wire_type = tag >> 3, tag & 7
+            if wire_type == _VARINT:
+                _, position = _varint(message, position)
+            elif wire_type == _DELIMITED:
+                length, position = _varint(message, position)
+                if length > _READ_BYTES:
+                    raise _Unreadable
+                if field == _MODEL_NAME_FIELD:
+                    if position + length > len(message):
+                        raise IndexError
+                    return message[position : position + length]
+                position += length
+            elif wire_type in (_FIXED64, _FIXED32):
+                position += 8 if wire_type == _FIXED64 else 4
+            else:
+                raise _Unreadable
+            self._position = position
 
 
 class _Unreadable(Exception):
     """More bytes would not help."""
-
-
-def _model_name(data: bytes, encoding: bytes) -> bytes | None:
-    if len(data) < _PREFIX_BYTES:
-        raise _Short
-    length = int.from_bytes(data[1:_PREFIX_BYTES])
-    message = data[_PREFIX_BYTES : _PREFIX_BYTES + length]
-    whole = len(message) == length
-    if data[0]:
-        window = _ZLIB_WINDOWS.get(encoding)
-        if window is None:
-            raise _Unreadable
-        inflater = zlib.decompressobj(window)
-        message = inflater.decompress(message, _READ_BYTES)
-        whole = whole and inflater.eof
-    try:
-        return _scan(message)
-    except IndexError:
-        if whole:
-            return None
-        raise _Short from None
-
-
-def _scan(message: bytes) -> bytes:
-    """The name's bytes; IndexError where the message ends before it."""
-    position = 0
-    while True:
-        tag, position = _varint(message, position)
-        field, wire_type = tag >> 3, tag & 7
-        if wire_type == _VARINT:
-            _, position = _varint(message, position)
-        elif wire_type == _DELIMITED:
-            length, position = _varint(message, position)
-            if length > _READ_BYTES:
-                raise _Unreadable
-            if field == _MODEL_NAME_FIELD:
-                if position + length > len(message):
-                    raise IndexError
-                return message[position : position + length]
-            position += length
-        elif wire_type in (_FIXED64, _FIXED32):
-            position += 8 if wire_type == _FIXED64 else 4
-        else:
-            raise _Unreadable
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from latentry_serving.tap.http2_headers import Fields, HeaderBlocks
 from latentry_serving.tap.observation import malformed, too_large
 
 MAX_STREAMS = 10_000
+_MAX_CODE_DIGITS = 9
 
 
 class _Stream:
@@ -208,7 +209,7 @@ class _FromServer:
             return
         if known.call.first_response_s is None:
             known.call.first_response_s = begun_s
-            known.http_status = int(fields.status) if fields.status.isdigit() else 0
+            known.http_status = _code(fields.status) or 0
         known.grpc_status = fields.grpc_status or known.grpc_status
         if ends:
             self.stream_ended(stream, now_s)
@@ -223,8 +224,9 @@ class _FromServer:
         if known is None:
             return
         known.call.last_response_s = now_s
-        if known.grpc_status.isdigit():
-            known.answer = outcomes.of_grpc_status(int(known.grpc_status))
+        status = _code(known.grpc_status)
+        if status is not None:
+            known.answer = outcomes.of_grpc_status(status)
         else:
             known.answer = outcomes.of_missing_grpc_status(known.http_status)
         self._streams.settle(stream, known)
@@ -239,3 +241,8 @@ class _FromServer:
     def going_away(self, last_stream: int, now_s: float) -> None:
         for number in [n for n in self._streams.open if n > last_stream]:
             self._streams.finish(number, Outcome.RESET, now_s)
+
+
+def _code(value: bytes) -> int | None:
+    """A status code; None for what is none, or longer than any (`int` refuses thousands of digits)."""
+    return int(value) if value.isdigit() and len(value) <= _MAX_CODE_DIGITS else None
