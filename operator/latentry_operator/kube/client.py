@@ -228,7 +228,10 @@ class Client:
             self._observe(verb, kind, status, self._clock() - started)
         if response.status >= HTTPStatus.BAD_REQUEST:
             raise refusal(response.status, content, response.headers)
-        answer: Any = orjson.loads(content)
+        try:
+            answer: Any = orjson.loads(content)
+        except ValueError as error:
+            raise Unreachable(f"{method} {path}: the answer is no JSON: {content[:200]!r}") from error
         return dict(answer)
 
     async def _send(

@@ -80,9 +80,10 @@ class Informer(Generic[R]):
             except Gone:
                 self._version = ""
             except KubeError as error:
-                if error.status == HTTPStatus.FORBIDDEN:
-                    log.error("may not watch", extra={"kind": self.kind.name, "error": str(error)})  # noqa: TRY400
                 failures += 1
+                # A server that starts forbids everything for a moment.
+                level = logging.WARNING if error.status == HTTPStatus.FORBIDDEN and failures > 1 else logging.DEBUG
+                log.log(level, "watch failed", extra={"kind": self.kind.name, "error": str(error)})
                 await asyncio.sleep(backoff(failures, _FIRST_BACKOFF, _LONGEST_BACKOFF))
 
     async def _list(self) -> None:
@@ -135,5 +136,5 @@ class Informer(Generic[R]):
     def _forget(self) -> None:
         self._served.clear()
         self._version = ""
-        self.store.keep_only((), 2**63)
+        self.store.clear()
         self.synced.set()

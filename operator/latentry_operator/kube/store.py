@@ -70,6 +70,12 @@ class Store(Generic[R]):
             del self._records[key]
             self._listener(before, None, False)
 
+    def clear(self) -> None:
+        """The kind is gone, and its objects with it."""
+        records, self._records = self._records, {}
+        for record in records.values():
+            self._listener(record, None, False)
+
     def keep_only(self, keys: Iterable[Key], version: int) -> None:
         """A complete list as of ``version`` had these: what is older and not among them is gone."""
         kept = set(keys)

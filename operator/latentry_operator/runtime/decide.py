@@ -55,20 +55,17 @@ def decide(
     Args:
         pools: facts about the GPUPool of that name, and about whichever others a message may name.
     """
-    sticky = _stays_deployment(seen, model, able)
+    facts = pools(model.spec.placement.gpu_pool or "")
     try:
-        plan = plan_cluster(
-            model,
-            replace(able, kserve=False) if sticky else able,
-            pools(model.spec.placement.gpu_pool or ""),
-            settings,
-        )
+        plan = plan_cluster(model, able, facts, settings)
+        if isinstance(plan, ClusterPlan) and _stays_deployment(seen, plan):
+            plan = plan_cluster(model, replace(able, kserve=False), facts, settings)
     except InvalidInput as error:
         return invalid(error.problems)
     if isinstance(plan, Waiting):
         return Refusal(plan.reason, plan.message)
-    if sticky:
-        reason = "workload Auto stays Deployment for the revision that runs so, although KServe is installed now"
+    if able.kserve and not plan.capabilities.kserve:
+        reason = "workload Auto stays Deployment for the revision that runs so; the next one is KServe's"
         plan = replace(plan, workload_reason=reason)
     fixed = plan.scaling.min_replicas if plan.scaling.autoscaler is Autoscaler.NONE else None
     target = seen.revision(plan.revision, fixed) or RevisionFacts(
@@ -108,11 +105,11 @@ def invalid(problems: Collection[Problem]) -> Refusal:
     return Refusal(AcceptedReason.INVALID_SPEC, "; and ".join(str(problem) for problem in problems))
 
 
-def _stays_deployment(seen: Seen, model: LatentModel, able: Capabilities) -> bool:
-    """Whether Auto became Deployment for what runs. It stays so: two workloads of one revision would share its name."""
-    if model.spec.workload is not Workload.AUTO or not able.kserve or not seen.traffic:
+def _stays_deployment(seen: Seen, plan: ClusterPlan) -> bool:
+    """Whether Auto became Deployment for this revision: it stays so, as two workloads of one would share its name."""
+    if plan.model.spec.workload is not Workload.AUTO or plan.workload is not Workload.KSERVE:
         return False
     return any(
-        kind is DEPLOYMENT and child.owner == seen.owner and child.revision == seen.traffic
+        kind is DEPLOYMENT and child.owner == seen.owner and child.revision == plan.revision
         for kind, child in seen.children
     )

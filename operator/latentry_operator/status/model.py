@@ -16,12 +16,6 @@ from latentry_operator.status.conditions import conditions
 from latentry_operator.status.facts import ModelFacts
 from latentry_operator.status.reasons import ProgressingReason
 
-_GOOD = {
-    ConditionType.ACCEPTED: ConditionStatus.TRUE,
-    ConditionType.AVAILABLE: ConditionStatus.TRUE,
-    ConditionType.DRIFTING: ConditionStatus.FALSE,
-    ConditionType.SLO_MET: ConditionStatus.TRUE,
-}
 _BAD_REASONS = (ProgressingReason.STALLED, ProgressingReason.APPLY_FAILED)
 
 
@@ -73,15 +67,21 @@ def model_status(
 
 
 def transitions(before: Sequence[Condition], after: Sequence[Condition]) -> Iterator[Transition]:
-    """Conditions whose status or reason changed, as events; unknown ones are not news."""
-    old = {condition.type: (condition.status, condition.reason) for condition in before}
-    for condition in after:
-        if old.get(condition.type) == (condition.status, condition.reason):
-            continue
-        if condition.status is ConditionStatus.UNKNOWN or condition.reason == ProgressingReason.NOT_ACCEPTED:
-            continue  # nothing is known, or Accepted has told it
-        good = _GOOD.get(ConditionType(condition.type), condition.status) is condition.status
-        if not good and condition.type == ConditionType.AVAILABLE and condition.type not in old:
-            continue  # a new model answers nothing yet: no warning
-        kind: Literal["Normal", "Warning"] = "Normal" if good and condition.reason not in _BAD_REASONS else "Warning"
-        yield Transition(kind, condition.reason, condition.message)
+    """Changes of status or reason that are news, as events: of several that one step brings, the one that says most."""
+    old = {condition.type: condition for condition in before}
+    changed = {
+        condition.type: condition
+        for condition in after
+        if (was := old.get(condition.type)) is None or (was.status, was.reason) != (condition.status, condition.reason)
+    }
+    if (accepted := changed.get(ConditionType.ACCEPTED)) is not None:
+        refused = accepted.status is ConditionStatus.FALSE
+        if refused or ConditionType.ACCEPTED in old:
+            yield Transition("Warning" if refused else "Normal", accepted.reason, accepted.message)
+    progressing, available = changed.get(ConditionType.PROGRESSING), changed.get(ConditionType.AVAILABLE)
+    if progressing is not None and progressing.reason != ProgressingReason.NOT_ACCEPTED:
+        bad = progressing.reason in _BAD_REASONS
+        yield Transition("Warning" if bad else "Normal", progressing.reason, progressing.message)
+    elif available is not None and ConditionType.AVAILABLE in old:
+        down = available.status is ConditionStatus.FALSE
+        yield Transition("Warning" if down else "Normal", available.reason, available.message)
