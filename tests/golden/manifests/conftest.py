@@ -6,11 +6,12 @@ import functools
 import gzip
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import kserve
 import pytest
 import yaml
 from jsonschema import Draft4Validator
@@ -137,19 +138,37 @@ def core_complaints(manifest: Manifest) -> list[str]:
     )
 
 
-def kserve_complaints(model: Any, value: Any, path: str) -> Iterator[str]:
+# Run apart: kserve and tritonclient both register the package "inference" with protobuf, and one process holds only one.
+LIST_SDK_MODELS = """
+import json, kserve
+models = {name: value for name, value in vars(kserve).items() if hasattr(value, "attribute_map")}
+print(json.dumps({
+    name: {field: model.openapi_types[attribute] for attribute, field in model.attribute_map.items()}
+    for name, model in models.items()
+}))
+"""
+
+
+@functools.cache
+def sdk_models() -> dict[str, dict[str, str]]:
+    """The KServe SDK's models: class name -> JSON field -> type."""
+    done = subprocess.run([sys.executable, "-c", LIST_SDK_MODELS], capture_output=True, text=True, check=True)
+    models: dict[str, dict[str, str]] = json.loads(done.stdout.splitlines()[-1])
+    return models
+
+
+def kserve_complaints(kind: str, value: Any, path: str) -> Iterator[str]:
     """Fields that the KServe SDK's model of a kind does not have."""
     if not isinstance(value, dict):
         return  # the schema tells that
-    names = {json_name: name for name, json_name in model.attribute_map.items()}
+    fields = sdk_models()[kind]
     for key, inner in value.items():
-        if key not in names:
+        if key not in fields:
             yield f"{path}.{key}"
             continue
-        kind = model.openapi_types[names[key]]
-        nested = getattr(kserve, re.sub(r"^list\[(.*)\]$", r"\1", kind), None)
+        nested = re.sub(r"^list\[(.*)\]$", r"\1", fields[key])
         for item in inner if isinstance(inner, list) else [inner]:
-            if nested is not None and hasattr(nested, "attribute_map"):
+            if nested in sdk_models():
                 yield from kserve_complaints(nested, item, f"{path}.{key}")
 
 
@@ -165,7 +184,7 @@ def complaints(server_kinds: dict[tuple[str, str], dict[str, Any]]) -> Any:
     def find(manifest: Manifest) -> list[str]:
         schema = server_kinds.get((manifest["apiVersion"], manifest["kind"]))
         found = core_complaints(manifest) if schema is None else custom_complaints(schema, manifest)
-        sdk = {"InferenceService": kserve.V1beta1InferenceService, "ServingRuntime": kserve.V1alpha1ServingRuntime}
+        sdk = {"InferenceService": "V1beta1InferenceService", "ServingRuntime": "V1alpha1ServingRuntime"}
         if manifest["kind"] in sdk:
             found += kserve_complaints(sdk[manifest["kind"]], manifest, "")
         return found
