@@ -138,7 +138,7 @@ def core_complaints(manifest: Manifest) -> list[str]:
     )
 
 
-# Run apart: kserve and tritonclient both register the package "inference" with protobuf, and one process holds only one.
+# Run apart: kserve and tritonclient both register the protobuf package "inference", and one process holds only one.
 LIST_SDK_MODELS = """
 import json, kserve
 models = {name: value for name, value in vars(kserve).items() if hasattr(value, "attribute_map")}
