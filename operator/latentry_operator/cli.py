@@ -61,6 +61,20 @@ def validate(files: Annotated[list[Path], typer.Argument(help="YAML files with L
 
 
 @app.command()
+def operator(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML settings; LATENTRY_OPERATOR_* in the environment override them.", show_default=False),
+    ] = None,
+) -> None:
+    """Run the operator against the cluster this machine or pod has credentials for."""
+    from latentry_operator.runtime.operator import run_operator
+    from latentry_operator.settings import load_settings
+
+    run_operator(load_settings(config))
+
+
+@app.command()
 def render(
     files: Annotated[list[Path], typer.Argument(help="YAML files with LatentModels and the GPUPools they use.")],
     cluster: Annotated[str, typer.Option(help="What the cluster has: full, no-kserve or kubernetes-1.20.")] = "full",
