@@ -5,19 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
+from latentry_serving.bundle.recorded import golden_file, largest_difference, load_golden, within
 from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence
-from latentry_serving.bundle.tensors import Array, largest_difference, numpy_dtype, within
+from latentry_serving.bundle.tensors import Array, numpy_dtype
 from latentry_serving.contract.errors import Problem
-from latentry_serving.contract.manifest import GOLDEN_FOLDER, OperationContract, TensorSpec, Tolerance
+from latentry_serving.contract.manifest import GOLDEN_FOLDER, OperationContract, Tolerance
 from latentry_serving.contract.operations import LATENT, NOISE, POSTERIOR_MEAN, Operation
 
 _NOISE_SEED = 20131220
 """Fixed, so that the same build records the same noise: the date of "Auto-Encoding Variational Bayes"."""
-
-
-def golden_file(bundle_dir: Path, operation: Operation, side: str, tensor: str) -> Path:
-    """Where one golden array lies; ``side`` is ``inputs`` or ``outputs``."""
-    return bundle_dir / GOLDEN_FOLDER / operation / side / f"{tensor}.npy"
 
 
 def save_golden(
@@ -29,14 +25,6 @@ def save_golden(
             path = golden_file(bundle_dir, operation, side, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, array, allow_pickle=False)
-
-
-def load_golden(bundle_dir: Path, operation: Operation, side: str, tensors: tuple[TensorSpec, ...]) -> dict[str, Array]:
-    """Reads one side of an operation's golden call. Raises OSError or ValueError when a file is missing or broken."""
-    return {
-        tensor.name: np.load(golden_file(bundle_dir, operation, side, tensor.name), allow_pickle=False)
-        for tensor in tensors
-    }
 
 
 def operation_inputs(

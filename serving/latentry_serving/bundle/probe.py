@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from latentry_serving.bundle.graph import Graph
+from latentry_serving.bundle.recorded import largest_difference, within
 from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence
-from latentry_serving.bundle.tensors import Array, largest_difference, within
+from latentry_serving.bundle.tensors import Array
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.contract.manifest import Tolerance
 

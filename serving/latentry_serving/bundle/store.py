@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -15,12 +15,14 @@ _CHUNK = 1 << 20
 _FETCH_AGAIN = "fetch the bundle again, or rebuild it"
 
 
-def file_digest(path: Path) -> str:
-    """``sha256:<hex>`` of a file's content, read in pieces."""
+def file_digest(path: Path, read: Callable[[int], None] | None = None) -> str:
+    """``sha256:<hex>`` of a file's content, read in pieces; ``read`` is told the size of each."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
+            if read is not None:
+                read(len(chunk))
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -57,12 +59,15 @@ def load_manifest(bundle_dir: Path) -> BundleManifest:
     return parse_manifest(data, subject=str(path))
 
 
-def verify_files(bundle_dir: Path, *, digest: str | None = None) -> BundleManifest:
+def verify_files(
+    bundle_dir: Path, *, digest: str | None = None, read: Callable[[int], None] | None = None
+) -> BundleManifest:
     """Checks that a folder is exactly the bundle its manifest describes.
 
     Args:
         bundle_dir: the bundle.
         digest: the promised ``sha256:<hex>`` of the manifest, or None to accept the manifest as it is.
+        read: told of the bytes of listed files as they are read; what it raises ends the check.
 
     Raises:
         InvalidInput: another digest; files missing, changed, cut short or not listed. All of them are named.
@@ -74,7 +79,7 @@ def verify_files(bundle_dir: Path, *, digest: str | None = None) -> BundleManife
     if digest is not None and actual != digest:
         problems.append(Problem("digest", f"is {actual}, expected {digest}", "fetch the bundle that was promised"))
     listed = {entry.path for entry in manifest.files}
-    problems += [problem for entry in manifest.files if (problem := _file_problem(bundle_dir, entry))]
+    problems += [problem for entry in manifest.files if (problem := _file_problem(bundle_dir, entry, read))]
     problems += [
         Problem(path, "is not listed in the manifest", "remove it, or rebuild the bundle with it")
         for path in list_files(bundle_dir)
@@ -85,7 +90,7 @@ def verify_files(bundle_dir: Path, *, digest: str | None = None) -> BundleManife
     return manifest
 
 
-def _file_problem(bundle_dir: Path, entry: FileEntry) -> Problem | None:
+def _file_problem(bundle_dir: Path, entry: FileEntry, read: Callable[[int], None] | None) -> Problem | None:
     relative = PurePosixPath(entry.path)
     if relative.is_absolute() or ".." in relative.parts:
         return Problem(entry.path, "leads out of the bundle", _FETCH_AGAIN)
@@ -95,7 +100,7 @@ def _file_problem(bundle_dir: Path, entry: FileEntry) -> Problem | None:
     size = path.stat().st_size
     if size != entry.bytes:
         return Problem(entry.path, f"has {size} bytes, expected {entry.bytes}", _FETCH_AGAIN)
-    if (actual := file_digest(path)) != entry.sha256:
+    if (actual := file_digest(path, read)) != entry.sha256:
         return Problem(entry.path, f"has digest {actual}, expected {entry.sha256}", _FETCH_AGAIN)
     return None
 

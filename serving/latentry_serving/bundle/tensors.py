@@ -55,18 +55,3 @@ def element_type_of(datatype: Datatype) -> int:
 def numpy_dtype(datatype: Datatype) -> np.dtype[Any]:
     """numpy's dtype, little-endian on every machine, so that stored arrays are the same bytes."""
     return np.dtype(_NUMPY[datatype]).newbyteorder("<")
-
-
-def largest_difference(actual: Array, expected: Array) -> float:
-    """max |actual - expected|; infinite when one of them is not finite where the other is."""
-    if actual.size == 0:
-        return 0.0
-    difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
-    return float(np.nan_to_num(difference, nan=np.inf).max())
-
-
-def within(actual: Array, expected: Array, *, absolute: float, relative: float) -> bool:
-    """|actual - expected| <= absolute + relative * |expected| in every element; NaN never passes."""
-    return actual.shape == expected.shape and bool(
-        np.allclose(actual.astype(np.float64), expected.astype(np.float64), atol=absolute, rtol=relative)
-    )

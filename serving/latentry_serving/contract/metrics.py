@@ -16,6 +16,19 @@ CONNECTIONS = "latentry_connections"
 OPAQUE_CONNECTIONS_TOTAL = "latentry_opaque_connections_total"
 REFUSED_CONNECTIONS_TOTAL = "latentry_refused_connections_total"
 BUNDLE_INFO = "latentry_bundle_info"
+SAMPLES_TOTAL = "latentry_samples_total"
+SAMPLES_LOST_TOTAL = "latentry_samples_lost_total"
+NON_FINITE_OUTPUT_VALUES_TOTAL = "latentry_non_finite_output_values_total"
+BUNDLE_STATE = "latentry_bundle_state"
+MODEL_LOADED = "latentry_model_loaded"
+MODEL_LOADS_TOTAL = "latentry_model_loads_total"
+GOLDEN_PROBES_TOTAL = "latentry_golden_probes_total"
+GOLDEN_PROBE_PASSED = "latentry_golden_probe_passed"
+GOLDEN_PROBE_LARGEST_ERROR = "latentry_golden_probe_largest_error"
+GOLDEN_PROBE_DETERMINISM_ERROR = "latentry_golden_probe_determinism_error"
+GOLDEN_PROBE_DURATION_SECONDS = "latentry_golden_probe_duration_seconds"
+GOLDEN_PROBE_LAST_RUN_TIMESTAMP_SECONDS = "latentry_golden_probe_last_run_timestamp_seconds"
+GOLDEN_PROBES_POSTPONED_TOTAL = "latentry_golden_probes_postponed_total"
 
 MODEL = "model"
 VERSION = "version"
@@ -25,6 +38,9 @@ OUTCOME = "outcome"
 REASON = "reason"
 DIGEST = "digest"
 KIND = "kind"
+TRACE_ID = "trace_id"
+"""Of exemplars."""
+STATE = "state"
 
 OTHER_OPERATION = "other"
 """Inference for a model name the contract does not know, or whose name cannot be read (Triton took no connection)."""
@@ -84,6 +100,79 @@ class RefusedReason(StrEnum):
 
     UPSTREAM_UNAVAILABLE = "upstream_unavailable"
     CONNECTION_LIMIT = "connection_limit"
+
+
+class BundleState(StrEnum):
+    """Whether the files the tap stands for are the promised ones."""
+
+    CHECKING = "checking"
+    VERIFIED = "verified"
+    REFUSED = "refused"
+    """Another bundle, or files missing, changed or added. Final: the tap is never ready."""
+
+
+class LoadOutcome(StrEnum):
+    """How a request to Triton to load a model ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+
+
+class ProbeOutcome(StrEnum):
+    """How a golden probe of one operation ended; of several reasons to fail, the first in this order."""
+
+    PASSED = "passed"
+    UNREADABLE = "unreadable"
+    """The recorded inputs, outputs or tolerance cannot be read."""
+    UNREACHABLE = "unreachable"
+    """Triton took no connection, broke it, or was silent for too long."""
+    ERROR_ANSWER = "error_answer"
+    """Triton answered with an error, or with what is no answer of the protocol."""
+    MISSING_OUTPUT = "missing_output"
+    WRONG_SHAPE = "wrong_shape"
+    NON_FINITE = "non_finite"
+    """NaN or infinity where the recorded value is finite."""
+    NOT_DETERMINISTIC = "not_deterministic"
+    """Two calls in a row differ by more than the tolerance."""
+    OUT_OF_TOLERANCE = "out_of_tolerance"
+
+
+class PostponedReason(StrEnum):
+    """How a round of golden probes that had to wait for users went on."""
+
+    TRAFFIC = "traffic"
+    """Users left room within the limit."""
+    NO_ROOM = "no_room"
+    """They did not: it ran all the same."""
+
+
+class SampleLoss(StrEnum):
+    """Why a call that was chosen as a sample gave none. The call itself was served as any other."""
+
+    TOO_LARGE = "too_large"
+    """Request and answer together exceed ``sampling.maxBytes``, as sent or once decompressed."""
+    QUEUE_FULL = "queue_full"
+    """Analysis is behind, or more sampled calls are in flight than the queue's bounds allow."""
+    CALL_FAILED = "call_failed"
+    """The call did not end ok, or its connection became opaque."""
+    UNPAIRED = "unpaired"
+    """A stream whose answers cannot be matched with its requests one by one."""
+    ANALYSIS_STUCK = "analysis_stuck"
+    """Handed over to an analysis process that then made no progress and was stopped."""
+    ANALYSIS_FAILED = "analysis_failed"
+    """The analysis process was not running, ended with the sample, or could not take it."""
+    # What the decoder found, in the words of oip.FailureReason.
+    MALFORMED = "malformed"
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    UNSUPPORTED_DATATYPE = "unsupported_datatype"
+    SHAPE_MISMATCH = "shape_mismatch"
+    BAD_VALUE = "bad_value"
+    MIXED_CONTENTS = "mixed_contents"
+    SHARED_MEMORY = "shared_memory"
+    RAW_BINARY = "raw_binary"
+    ERROR_RESPONSE = "error_response"
 
 
 DEFAULT_LATENCY_BUCKETS_SECONDS = (

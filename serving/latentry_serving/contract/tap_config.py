@@ -1,6 +1,7 @@
 """The tap's configuration as written by the planner and read by ``latentry tap --config FILE``."""
 
 import itertools
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -36,6 +37,66 @@ class LoadOverrides(BaseModel):
     """Longest wait for others to share a batch, in microseconds."""
 
 
+class ProbeSettings(BaseModel):
+    """When the tap sends the bundle's golden inputs to its Triton, and how far it gives way to users."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+    every_seconds: float = Field(default=60.0, gt=0)
+    """From the end of one round over all operations to the start of the next."""
+    in_flight_limit: int = Field(default=4, ge=0)
+    """A probe waits while more requests of users than this are in flight."""
+    postpone_seconds: float = Field(default=30.0, ge=0)
+    """How long one round may wait for users altogether; then it runs all the same."""
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    """How long Triton may be silent before a probe fails."""
+
+
+class SampleQueue(BaseModel):
+    """How much sampled traffic may wait for its analysis. What does not fit is lost and counted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calls: int = Field(default=256, ge=1)
+    """Sampled calls in flight, and as many again waiting for the analysis."""
+    bytes: int = Field(default=64 * 2**20, ge=1)
+    """Payload bytes of all of them together."""
+
+
+class Sampling(BaseModel):
+    """Which calls are looked into. Only inference of the contract's operations is."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+    max_per_second: float = Field(default=0.0, ge=0, le=100_000)
+    """Most calls per second; 0 turns sampling off, and with it the analysis process."""
+    rates: dict[Operation, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Share of an operation's calls that may be chosen at all; 1 where not named."""
+    max_bytes: int = Field(default=4 * 2**20, ge=1)
+    """Most payload bytes of one call, request and answer together."""
+    queue: SampleQueue = SampleQueue()
+
+
+class Otlp(BaseModel):
+    """Spans and metrics to an OpenTelemetry collector, over gRPC."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^/?#]+/?$")
+    """``http://host:4317``, or ``https://`` for TLS. Left out: OTEL_EXPORTER_OTLP_ENDPOINT; without that either nothing
+    is exported. The exporter's other OTEL_EXPORTER_OTLP_* variables hold as usual."""
+    root_ratio: float = Field(default=0.0, ge=0, le=1)
+    """Share of calls without a traceparent that begin a trace. With one, its sampled flag decides."""
+    metrics_interval_seconds: float = Field(default=60.0, gt=0)
+    """Time between two exports of the metrics."""
+
+
 class TapConfig(BaseModel):
     """Everything a tap needs to know. Works without a bundle too: then it measures only."""
 
@@ -54,8 +115,12 @@ class TapConfig(BaseModel):
     bundle_dir: str | None = None
     """Folder of the unpacked bundle. With it the tap takes version and operations from the manifest there and is not
     ready unless that has the promised digest."""
+    embedding_space: str = ""
+    """The bundle's embedding space, an attribute of spans."""
     load: LoadOverrides | None = None
     """With it Triton runs in explicit mode, and the tap has it load every model of the bundle with these settings."""
+    probes: ProbeSettings = ProbeSettings()
+    """Golden probes; they run when there is a bundle."""
 
     http: Address = Address(host="0.0.0.0", port=ports.TAP_HTTP)  # noqa: S104 - clients reach the pod from outside
     grpc: Address = Address(host="0.0.0.0", port=ports.TAP_GRPC)  # noqa: S104
@@ -73,6 +138,10 @@ class TapConfig(BaseModel):
     """Client connections over all protocols; one more is closed at once."""
     drain_seconds: float = Field(default=30.0, ge=0)
     """After SIGTERM: how long calls in flight may take to finish."""
+    sampling: Sampling = Sampling()
+    """Which calls are decoded and analysed."""
+    otlp: Otlp = Otlp()
+    """Where spans and metrics go beside `/metrics`."""
     log_level: str = "INFO"
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
@@ -19,8 +19,10 @@ class Health(BaseModel):
     """Why not; empty when ok."""
 
 
-def admin_app(registry: CollectorRegistry, readiness: Readiness, slis: Callable[[], Slis]) -> FastAPI:
-    """The admin API as an ASGI application."""
+def admin_app(
+    registry: CollectorRegistry, readiness: Readiness, slis: Callable[[], Slis], more: APIRouter | None = None
+) -> FastAPI:
+    """The admin API as an ASGI application; ``more`` adds what not every tap has."""
     app = FastAPI(title="latentry tap", docs_url=None, redoc_url=None)
 
     @app.get("/metrics")
@@ -43,4 +45,6 @@ def admin_app(registry: CollectorRegistry, readiness: Readiness, slis: Callable[
     async def read_slis() -> Slis:
         return slis()
 
+    if more is not None:
+        app.include_router(more)
     return app

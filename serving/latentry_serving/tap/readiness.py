@@ -12,11 +12,18 @@ _ANSWER_SECONDS = 2.0
 
 
 class Readiness:
-    """Ready means: listening, not draining, and Triton says that its models are ready."""
+    """Ready means: listening, not draining, Triton says it is ready, and nothing speaks against the bundle."""
 
-    def __init__(self, triton_http: Address, listening: Callable[[], bool]) -> None:
+    def __init__(
+        self, triton_http: Address, listening: Callable[[], bool], bundle: Callable[[], list[str]] = list
+    ) -> None:
+        """
+        Args:
+            bundle: what speaks against serving the bundle; nothing without one.
+        """
         self._triton = triton_http
         self._listening = listening
+        self._bundle = bundle
         self.draining = False
 
     async def reasons(self) -> list[str]:
@@ -26,7 +33,7 @@ class Readiness:
         if not self._listening():
             return ["not listening yet"]
         problem = await self._triton_problem()
-        return [problem] if problem else []
+        return [*([problem] if problem else []), *self._bundle()]
 
     async def _triton_problem(self) -> str | None:
         try:

@@ -9,7 +9,7 @@ Source: triton-inference-server/common, ``protobuf/model_config.proto``.
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -140,6 +140,11 @@ class ModelConfig(_Frozen):
     def to_pbtxt(self) -> str:
         """The text of ``config.pbtxt``; the same config always gives the same text."""
         text: str = text_format.MessageToString(_to_message(self), as_utf8=True)
+        return text
+
+    def to_json(self) -> str:
+        """The same configuration as Triton's repository API takes it in place of the file's."""
+        text: str = json_format.MessageToJson(_to_message(self), preserving_proto_field_name=True, indent=None)
         return text
 
     @classmethod
