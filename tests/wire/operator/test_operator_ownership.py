@@ -120,12 +120,9 @@ async def test_orphans_are_taken_back(operator: Operator, world: Any, make_model
     service = await world.api.get(kinds.service, world.namespace, "tiny")
     path = kinds.latent_model.path(world.namespace, "tiny")
     await world.api.request("DELETE", path, params={"propagationPolicy": "Orphan"})
-    await world.api.until(
-        kinds.service,
-        world.namespace,
-        "tiny",
-        lambda found: not (found or {"metadata": {}})["metadata"].get("ownerReferences"),
-    )
+    await world.api.until(kinds.latent_model, world.namespace, "tiny", lambda found: found is None)
+    orphan = await world.api.get(kinds.service, world.namespace, "tiny")
+    assert not orphan["metadata"].get("ownerReferences")
     made = await world.apply(make_model("tiny"))
     await world.complete("tiny")
     again = await world.api.get(kinds.service, world.namespace, "tiny")
