@@ -14,9 +14,10 @@ import httpx
 from latentry_operator.local.snapshot import Addresses, Phase, Snapshot, Traffic
 from latentry_operator.local.tap_process import TapProcess
 from latentry_operator.plan.types import Plan
+from latentry_serving.contract.bundle_report import BundleReport
 from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.manifest import BundleManifest
-from latentry_serving.contract.metrics import SERVER_FAULTS
+from latentry_serving.contract.metrics import SERVER_FAULTS, BundleState
 from latentry_serving.contract.slis import Slis
 from latentry_serving.contract.tap_config import Address
 from latentry_serving.triton.install import TritonInstall
@@ -29,7 +30,7 @@ POLL_SECONDS = 0.5
 DRAIN_SECONDS = 5.0
 """On one machine nobody waits long for Ctrl-C."""
 READY_AFTER_START_SECONDS = 30.0
-"""From a listening tap to a ready one."""
+"""From a tap that has checked the bundle's files, however large they are, to one whose probes passed."""
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class LocalModel:
                     "admin": local.admin,
                     "upstream_http": server.addresses.http,
                     "upstream_grpc": server.addresses.grpc,
+                    "bundle_dir": str(local.bundle_dir.absolute()),
                     "drain_seconds": DRAIN_SECONDS,
                 }
             )
@@ -109,11 +111,13 @@ class LocalModel:
                     await self._poll(client)
 
     async def _first_ready(self, client: httpx.AsyncClient) -> None:
-        reason = ""
+        loop, reason = asyncio.get_running_loop(), ""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READY_AFTER_START_SECONDS):
+            async with asyncio.timeout(READY_AFTER_START_SECONDS) as patience:
                 while reason := await self._not_ready(client):
                     self._update(message=reason)
+                    if await self._checks_files(client):
+                        patience.reschedule(loop.time() + READY_AFTER_START_SECONDS)
                     await asyncio.sleep(POLL_SECONDS / 5)
         if reason:
             raise OperationFailed(
@@ -137,6 +141,13 @@ class LocalModel:
         except httpx.HTTPError as error:
             return f"the tap does not answer ({type(error).__name__})"
         return "" if answer.is_success else f"not ready: {', '.join(answer.json()['reasons'])}"
+
+    async def _checks_files(self, client: httpx.AsyncClient) -> bool:
+        try:
+            answer = (await client.get(f"http://{self._local.admin}/bundle")).raise_for_status()
+        except httpx.HTTPError:  # it does not answer: _not_ready says so
+            return False
+        return BundleReport.model_validate_json(answer.content).state is BundleState.CHECKING
 
     async def _traffic(self, client: httpx.AsyncClient) -> Traffic | None:
         try:

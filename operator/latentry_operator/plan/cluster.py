@@ -18,7 +18,7 @@ from latentry_operator.plan.outcome import (
     Waiting,
     WaitingReason,
 )
-from latentry_operator.plan.planner import latency_buckets
+from latentry_operator.plan.planner import latency_buckets, probes
 from latentry_operator.plan.pools import place
 from latentry_operator.plan.revision import revision_name
 from latentry_serving.contract.errors import InvalidInput, Problem
@@ -118,5 +118,6 @@ def _tap(model: LatentModel, digest: str, base: TapConfig) -> TapConfig:
                 max_queue_delay_us=runtime.max_queue_delay.microseconds,
             ),
             "latency_buckets_seconds": latency_buckets(base.latency_buckets_seconds, model.spec.slo),
+            "probes": probes(base.probes, model.spec.monitoring),
         }
     )

@@ -2,13 +2,13 @@
 
 from latentry_operator.api import defaults
 from latentry_operator.api.latentmodel import LatentModel
-from latentry_operator.api.objectives import Slo
+from latentry_operator.api.objectives import Monitoring, Slo
 from latentry_operator.plan.mismatch import mismatches
 from latentry_operator.plan.revision import revision_name
 from latentry_operator.plan.types import OperationPlan, PlacementPlan, Plan, PlanSettings
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.contract.manifest import BundleManifest
-from latentry_serving.contract.tap_config import TapConfig
+from latentry_serving.contract.tap_config import ProbeSettings, TapConfig
 
 
 def plan(model: LatentModel, bundle: BundleManifest, settings: PlanSettings) -> Plan:
@@ -51,6 +51,11 @@ def latency_buckets(bounds: tuple[float, ...], slo: Slo) -> tuple[float, ...]:
     return tuple(sorted({*bounds, *(objective.within.seconds for objective in slo.latency)}))
 
 
+def probes(base: ProbeSettings, monitoring: Monitoring) -> ProbeSettings:
+    """The tap's golden probes, as often as the spec says."""
+    return base.model_copy(update={"every_seconds": monitoring.golden.every.seconds})
+
+
 def _tap(model: LatentModel, bundle: BundleManifest, base: TapConfig) -> TapConfig:
     return base.model_copy(
         update={
@@ -58,6 +63,11 @@ def _tap(model: LatentModel, bundle: BundleManifest, base: TapConfig) -> TapConf
             "version": bundle.version,
             "digest": bundle.digest,
             "operations": bundle.operations_by_model,
+            "embedding_space": bundle.contract.embedding_space,
+            "sampling": base.sampling.model_copy(
+                update={"max_per_second": model.spec.monitoring.sampling.max_per_second}
+            ),
             "latency_buckets_seconds": latency_buckets(base.latency_buckets_seconds, model.spec.slo),
+            "probes": probes(base.probes, model.spec.monitoring),
         }
     )

@@ -138,12 +138,12 @@ class ProbeOutcome(StrEnum):
 
 
 class PostponedReason(StrEnum):
-    """How a round of golden probes that had to wait for users went on."""
+    """How a golden probe that had to wait for users went on."""
 
     TRAFFIC = "traffic"
-    """Users left room within the limit."""
+    """Users left room in time."""
     NO_ROOM = "no_room"
-    """They did not: it ran all the same."""
+    """They did not within the round's limit: it ran all the same."""
 
 
 class SampleLoss(StrEnum):

@@ -49,7 +49,7 @@ class ProbeSettings(BaseModel):
     in_flight_limit: int = Field(default=4, ge=0)
     """A probe waits while more requests of users than this are in flight."""
     postpone_seconds: float = Field(default=30.0, ge=0)
-    """How long one round may wait for users altogether; then it runs all the same."""
+    """How long after its start a round may still wait for users; then it runs all the same."""
     timeout_seconds: float = Field(default=30.0, gt=0)
     """How long Triton may be silent before a probe fails."""
 

@@ -51,7 +51,7 @@ class BundleWatch:
         )
         self._backoff = Backoff(most_seconds=min(_MOST_RETRY_SECONDS, config.probes.every_seconds))
         self._failures = 0
-        self._broken = ""
+        self._broken: list[str] = []
         self._probe_due_s = clock()
         self._thread = threading.Thread(target=self._run, name="bundle", daemon=True)
 
@@ -70,29 +70,38 @@ class BundleWatch:
 
     def reasons(self) -> list[str]:
         """Why clients should not be sent here; empty when the bundle is verified, loaded and was probed."""
-        if self.source.state is not BundleState.VERIFIED:
-            return self.source.reasons()
-        if self.loader is not None and not self.loader.complete:
-            return self.loader.reasons()
-        return [self._broken] if self._broken else self.prober.reasons()
+        for part in (self.source, self.loader, self.prober):
+            if part is not None and (found := part.reasons()):
+                return [*self._broken, *found]
+        return []
 
     def _run(self) -> None:
+        wait_s = 0.0
         try:
-            self.source.check(self._stop)
-            if self.source.state is BundleState.REFUSED:
-                log.error("bundle refused", extra={"problems": self.source.problems})
-                return
-            log.info("bundle verified", extra={"digest": self.source.digest})
-            while not self._stop.wait(self._step()):
-                pass
+            while not self._stop.wait(wait_s):
+                wait_s = self._guarded_step()
         except Stopped:
             log.info("bundle watch stopped")
+
+    def _guarded_step(self) -> float:
+        try:
+            wait_s = self._step()
+        except Stopped:
+            raise
         except Exception as error:
-            self._broken = f"the watch over the bundle broke: {error!r}; see the tap's log"
-            log.exception("bundle watch broke")
+            log.exception("bundle watch failed")
+            self._broken = [f"the watch over the bundle failed: {error!r}; see the tap's log"]
+            return _MOST_RETRY_SECONDS
+        self._broken = []
+        return wait_s
 
     def _step(self) -> float:
         """Does what is due; seconds until the next step."""
+        if self.source.state is BundleState.CHECKING:
+            self.source.check(self._stop)
+            log.info("bundle checked", extra={"state": self.source.state, "problems": self.source.problems})
+        if self.source.state is BundleState.REFUSED:
+            return threading.TIMEOUT_MAX
         look_s = self._settings.every_seconds
         if self.loader is not None:
             loads = self.loader.loads.total()

@@ -97,21 +97,21 @@ class Prober:
         Raises:
             Stopped: the tap stops.
         """
-        self._give_way()
-        with TritonHttp(self._triton, silence_seconds=self._settings.timeout_seconds) as triton:
-            self._call = triton
-            for operation, contract in self._source.manifest.contract.operations.items():
+        until_s = self._clock() + self._settings.postpone_seconds
+        for operation, contract in self._source.manifest.contract.operations.items():
+            self._give_way(until_s)
+            with TritonHttp(self._triton, silence_seconds=self._settings.timeout_seconds) as triton:
+                self._call = triton
                 self._record(operation, contract, triton)
         passed = all(record.passed for record in self.records.values())
         self.accepted = self.accepted or passed
         return passed
 
-    def _give_way(self) -> None:
-        """Waits for users to leave room, within the limit of a round."""
+    def _give_way(self, until_s: float) -> None:
+        """Waits for users to leave room, but not beyond a time of the clock."""
         if self._in_flight() <= self._settings.in_flight_limit:
             return
-        deadline_s = self._clock() + self._settings.postpone_seconds
-        while self._clock() < deadline_s:
+        while self._clock() < until_s:
             if self._stop.wait(_LOOK_SECONDS):
                 raise Stopped
             if self._in_flight() <= self._settings.in_flight_limit:

@@ -63,7 +63,7 @@ class BundleCollector(Collector):
                 probes.add_metric((*self._labels, operation, outcome), record.outcomes[outcome])
         postponed = CounterMetricFamily(
             metrics.GOLDEN_PROBES_POSTPONED_TOTAL,
-            "Rounds of golden probes that waited for users.",
+            "Golden probes that had to wait for users.",
             labels=(*_LABELS, metrics.REASON),
         )
         for reason in PostponedReason:

@@ -1,0 +1,285 @@
+"""Small sealed bundles and the Tritons that serve them."""
+
+import asyncio
+import dataclasses
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from latentry_serving.bundle.golden import save_golden
+from latentry_serving.bundle.store import file_entries
+from latentry_serving.contract.manifest import (
+    BundleManifest,
+    Contract,
+    Datatype,
+    Golden,
+    OperationContract,
+    Provenance,
+    TensorSpec,
+    Tolerance,
+)
+from latentry_serving.contract.operations import Family, Operation
+from latentry_serving.triton.client import TritonClient
+from latentry_serving.triton.install import TritonInstall
+from latentry_serving.triton.local_repository import write_local_repository
+from latentry_serving.triton.model_config import ModelConfig, TensorConfig
+from latentry_serving.triton.process import TritonProcess, TritonSettings, choose_addresses
+
+ROWS = 8
+WEIGHTS = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
+INPUT = np.random.default_rng(7).normal(size=(ROWS, 4)).astype(np.float32)
+OUTPUT = INPUT @ WEIGHTS
+_CLEAN = ("MatMul", ["x", "w"], "clean")
+GRAPHS = {
+    "exact": [("MatMul", ["x", "w"], "y")],
+    "noisy": [_CLEAN, ("RandomNormalLike", ["clean"], "noise"), ("Add", ["clean", "noise"], "y")],
+    "broken": [_CLEAN, ("Sub", ["clean", "clean"], "zero"), ("Div", ["clean", "zero"], "y")],
+    "failing": [_CLEAN, ("Gather", ["w", "far"], "rows"), ("Add", ["clean", "rows"], "y")],
+}
+X = TensorSpec(name="x", datatype=Datatype.FP32, shape=(4,))
+Y = TensorSpec(name="y", datatype=Datatype.FP32, shape=(2,))
+
+
+def write_model(folder: Path, name: str, graph: str = "exact") -> None:
+    """``repository/<name>``: x [n, 4] -> y [n, 2]."""
+    nodes = [helper.make_node(kind, given, [made]) for kind, given, made in GRAPHS[graph]]
+    constants = [numpy_helper.from_array(WEIGHTS, "w"), numpy_helper.from_array(np.array([99], np.int64), "far")]
+    values = [helper.make_tensor_value_info(t.name, TensorProto.FLOAT, ["batch", *t.shape]) for t in (X, Y)]
+    model = helper.make_model(
+        helper.make_graph(nodes, name, values[:1], values[1:], constants),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    target = folder / "repository" / name / "1"
+    target.mkdir(parents=True)
+    onnx.save(model, target / "model.onnx")
+    config = ModelConfig(
+        name=name,
+        backend="onnxruntime",
+        max_batch_size=4,
+        inputs=(TensorConfig.of(X),),
+        outputs=(TensorConfig.of(Y),),
+    )
+    (target.parent / "config.pbtxt").write_text(config.to_pbtxt())
+
+
+def manifest_of(models: Mapping[Operation, str]) -> BundleManifest:
+    """Unsealed, version 7."""
+    return BundleManifest(
+        name="tiny",
+        version="7",
+        contract=Contract(
+            family=Family.VAE,
+            latent_dimension=2,
+            embedding_space="tiny",
+            operations={o: OperationContract(model=m, inputs=(X,), outputs=(Y,)) for o, m in models.items()},
+        ),
+        golden=Golden(samples=ROWS, tolerances={o: Tolerance(absolute=1e-5, relative=1e-5) for o in models}),
+        files=(),
+        provenance=Provenance(sources={}),
+    )
+
+
+def seal(folder: Path, manifest: BundleManifest) -> str:
+    """Writes the manifest with the digests of what lies there; its own digest."""
+    sealed = manifest.model_copy(update={"files": file_entries(folder)})
+    (folder / "bundle.json").write_bytes(sealed.to_bytes())
+    return sealed.digest
+
+
+@dataclasses.dataclass
+class Bundle:
+    """A sealed bundle on disk."""
+
+    folder: Path
+    manifest: BundleManifest
+    digest: str = ""
+
+    def seal(self) -> "Bundle":
+        self.digest = seal(self.folder, self.manifest)
+        return self
+
+    def record(self, operation: Operation, output: np.ndarray = OUTPUT) -> "Bundle":
+        """The golden call of one operation."""
+        save_golden(self.folder, operation, {"x": INPUT}, {"y": output})
+        return self
+
+
+WriteBundle = Callable[..., Bundle]
+
+
+@pytest.fixture
+def write_bundle(tmp_path: Path) -> WriteBundle:
+    """``write_bundle(model, output=OUTPUT)``: a bundle whose encode is a model that some Triton serves already."""
+
+    def write(model: str, output: np.ndarray = OUTPUT) -> Bundle:
+        bundle = Bundle(tmp_path / f"bundle-{model}", manifest_of({Operation.ENCODE: model}))
+        return bundle.record(Operation.ENCODE, output).seal()
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def graphs_triton(running_triton, tmp_path_factory):
+    """A Triton with one model per graph, each named after it."""
+    root = tmp_path_factory.mktemp("graphs")
+    models = dict(zip([o for o in Operation if o is not Operation.SAMPLE], GRAPHS, strict=True))
+    for name in GRAPHS:
+        write_model(root, name, name)
+    return running_triton(root, manifest_of(models))
+
+
+@pytest.fixture
+def bundle_tap(graphs_triton, start_tap):
+    """``bundle_tap(bundle, **settings)``: a tap with that bundle in front of ``graphs_triton``."""
+
+    def start(bundle: Bundle, **settings: object):
+        addresses = graphs_triton.addresses
+        given = {"digest": bundle.digest, "probes": "{everySeconds: 0.1}"} | settings
+        return start_tap(upstream_http=addresses.http, upstream_grpc=addresses.grpc, bundle_dir=bundle.folder, **given)
+
+    return start
+
+
+class ExplicitTriton:
+    """A Triton in explicit mode that can be killed and started again where it was."""
+
+    def __init__(self, loop_thread, install: TritonInstall, repository: Path, work: Path) -> None:
+        self._thread = loop_thread
+        binary = work / "tritonserver"
+        binary.write_text(f'#!/bin/sh\nexec {install.binary} "$@" --model-control-mode=explicit\n')
+        binary.chmod(0o755)
+        self._install = dataclasses.replace(install, binary=binary)
+        self._repository, self._work = repository, work
+        self._settings = TritonSettings()
+        self.addresses = choose_addresses(self._settings)
+        self._process: TritonProcess | None = None
+
+    def start(self) -> "ExplicitTriton":
+        self._thread.run(self._start())
+        return self
+
+    async def _start(self) -> None:
+        self._process = await TritonProcess.launch(
+            self._install, self._repository, self._work, self.addresses, self._settings
+        )
+        async with TritonClient(self.addresses.http) as client, asyncio.timeout(30):
+            while not await client.is_ready():
+                await asyncio.sleep(0.05)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._thread.run(self._process.stop())
+
+    def config(self, model: str) -> dict:
+        async def ask() -> dict:
+            async with TritonClient(self.addresses.http) as client:
+                return await client._get(f"/v2/models/{model}/config")
+
+        return self._thread.run(ask())
+
+
+@pytest.fixture(scope="session")
+def loop_thread():
+    """A loop that outlives each test: the kernel ends a Triton with the thread that started it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    class Thread:
+        @staticmethod
+        def run(coroutine):
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result(timeout=120)
+
+    yield Thread
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def wheel_bundle(triton_install: TritonInstall, tmp_path_factory) -> Bundle:
+    """A bundle with two operations whose configurations name the backend that this machine's Triton has."""
+    plain, folder = tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("sealed")
+    models = {Operation.ENCODE: "tiny_encode", Operation.SCORE: "tiny_score"}
+    for name in models.values():
+        write_model(plain, name)
+    manifest = manifest_of(models)
+    write_local_repository(plain, manifest, folder / "repository", triton_install)
+    bundle = Bundle(folder, manifest)
+    for operation in models:
+        bundle.record(operation)
+    return bundle.seal()
+
+
+@pytest.fixture
+def explicit_triton(
+    wheel_bundle: Bundle, triton_install: TritonInstall, loop_thread, tmp_path: Path
+) -> Iterator[ExplicitTriton]:
+    """A Triton in explicit mode over ``wheel_bundle``, not started yet."""
+    work = tmp_path / "triton"
+    work.mkdir()
+    # A copy, for Python writes its __pycache__ beside a model; on a cluster the bundle is mounted read-only.
+    shutil.copytree(wheel_bundle.folder / "repository", work / "repository", symlinks=True)
+    triton = ExplicitTriton(loop_thread, triton_install, work / "repository", work)
+    yield triton
+    triton.stop()
+
+
+class ScriptedTriton:
+    """Answers golden probes at once, wrongly, and requests of users when told to."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.probes: list[tuple[dict[str, str], dict]] = []
+        self.waiting = 0
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self._answer(200, b'{"max_batch_size": 3}')
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if "latentry-probe" not in self.headers:
+                    script.waiting += 1
+                    script.release.wait(30)
+                    self._answer(200, b"{}")
+                    return
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                script.probes.append((headers, json.loads(body[: int(headers["inference-header-content-length"])])))
+                self._answer(503, b'{"error": "too busy"}')
+
+            def _answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def scripted_triton() -> Iterator[ScriptedTriton]:
+    script = ScriptedTriton()
+    with script.server:
+        thread = threading.Thread(target=script.server.serve_forever, daemon=True)
+        thread.start()
+        yield script
+        script.release.set()
+        script.server.shutdown()
+        thread.join()
