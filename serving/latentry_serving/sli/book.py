@@ -16,6 +16,7 @@ from latentry_serving.contract.metrics import (
 )
 from latentry_serving.sli.calls import Call
 from latentry_serving.sli.tally import History
+from latentry_serving.sli.trace import TraceContext
 
 
 class SeriesKey(NamedTuple):
@@ -26,20 +27,34 @@ class SeriesKey(NamedTuple):
     kind: CallKind
 
 
+class Exemplar(NamedTuple):
+    """One traced call that fell into a bucket."""
+
+    trace_id: int
+    seconds: float
+    at_s: float
+    """Monotonic time when the call ended."""
+
+
 class Buckets:
     """A Prometheus histogram: counts per upper bound, the last one for everything above."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum = 0.0
+        self.exemplars: list[Exemplar | None] = [None] * (len(self.bounds) + 1)
+        """The latest of each bucket."""
 
-    def record(self, seconds: float) -> None:
+    def record(self, seconds: float, trace: TraceContext | None = None, at_s: float = 0.0) -> None:
         """Adds one duration; a duration equal to a bound is within it."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
+        bucket = bisect_left(self.bounds, seconds)
+        self.counts[bucket] += 1
         self.sum += seconds
+        if trace is not None and trace.sampled:
+            self.exemplars[bucket] = Exemplar(trace.trace_id, seconds, at_s)
 
 
 class Series:
@@ -59,9 +74,9 @@ class Series:
         ended_s = call.last_response_s if call.last_response_s is not None else call.started_s
         self.history.add(call, outcome, ended_s)
         if outcome is Outcome.OK:
-            self.latency.record(ended_s - call.started_s)
+            self.latency.record(ended_s - call.started_s, call.trace, ended_s)
             if call.first_response_s is not None:
-                self.first_response.record(call.first_response_s - call.started_s)
+                self.first_response.record(call.first_response_s - call.started_s, call.trace, ended_s)
 
 
 class SliBook:
@@ -83,6 +98,9 @@ class SliBook:
         for operation in dict.fromkeys(operations):
             for protocol in Protocol:
                 self._at(SeriesKey(operation, protocol, CallKind.UNARY))
+
+    def call_begun(self, call: Call) -> None:
+        """Nothing is counted before the operation is known."""
 
     def call_started(self, call: Call) -> None:
         """One more call in flight."""

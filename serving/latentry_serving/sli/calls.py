@@ -4,6 +4,56 @@ from dataclasses import dataclass
 from typing import Protocol as Interface
 
 from latentry_serving.contract.metrics import CallKind, Outcome, Protocol
+from latentry_serving.sli.trace import TraceContext
+
+
+class MessageHead(Interface):
+    """Header fields that say how a body is to be read, as received; empty when absent."""
+
+    @property
+    def content_type(self) -> bytes: ...
+    @property
+    def content_encoding(self) -> bytes: ...
+    @property
+    def header_length(self) -> bytes:
+        """``Inference-Header-Content-Length``."""
+
+    @property
+    def grpc_encoding(self) -> bytes: ...
+
+
+class RequestHead(MessageHead, Interface):
+    """What else a request's head says."""
+
+    @property
+    def method(self) -> bytes: ...
+    @property
+    def path(self) -> bytes:
+        """HTTP target or gRPC path."""
+
+    @property
+    def host(self) -> bytes:
+        """``Host`` or ``:authority``."""
+
+    @property
+    def body_bytes(self) -> int:
+        """The announced length of the body; negative or 0 when there is none."""
+
+    @property
+    def trace(self) -> TraceContext | None: ...
+
+
+class PayloadSink(Interface):
+    """Takes the payload of one call while it passes. Must be quick, and must not raise."""
+
+    def request_received(self, data: bytes, start: int, end: int) -> None:
+        """``data[start:end]`` is request payload."""
+
+    def response_received(self, data: bytes, start: int, end: int) -> None:
+        """``data[start:end]`` is payload of the answer."""
+
+    def answered(self, head: MessageHead) -> None:
+        """The head of the final answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -18,6 +68,10 @@ class Call:
         request_bytes, response_bytes: payload only: HTTP bodies without chunk framing, gRPC messages with their
             five-byte prefixes, neither headers nor padding.
         outcome: None while in flight, and for ever when the observer lost sight of the connection.
+        head: the request's head; None for a call nobody saw.
+        trace: where the call belongs: what the request said, or a trace begun here.
+        status: HTTP status or ``grpc-status`` of a complete answer.
+        sink: set by a listener that wants the payload.
     """
 
     protocol: Protocol
@@ -29,10 +83,17 @@ class Call:
     request_bytes: int = 0
     response_bytes: int = 0
     outcome: Outcome | None = None
+    head: RequestHead | None = None
+    trace: TraceContext | None = None
+    status: int | None = None
+    sink: PayloadSink | None = None
 
 
 class CallListener(Interface):
-    """Told of every call twice, in the order of the bytes that made it so."""
+    """Told of every call three times, in the order of the bytes that made it so."""
+
+    def call_begun(self, call: Call) -> None:
+        """The request's head is read. Of gRPC inference the operation is not known yet."""
 
     def call_started(self, call: Call) -> None:
         """The call's operation is known; its payload and answer may still be to come."""

@@ -10,6 +10,7 @@ from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.metrics import Protocol, RefusedReason
 from latentry_serving.contract.tap_config import Address, TapConfig
 from latentry_serving.sli.book import SliBook
+from latentry_serving.sli.calls import CallListener
 from latentry_serving.sli.catalogue import Catalogue
 from latentry_serving.tap.connection import Connection, reset
 from latentry_serving.tap.http1 import Http1Observer
@@ -26,9 +27,16 @@ _DRAIN_CHECK_SECONDS = 0.05
 class Forwarder:
     """Both listeners and every connection that came through them."""
 
-    def __init__(self, config: TapConfig, book: SliBook, clock: Callable[[], float]) -> None:
+    def __init__(self, config: TapConfig, book: SliBook, listener: CallListener, clock: Callable[[], float]) -> None:
+        """
+        Args:
+            book: counts connections.
+            listener: told of calls.
+            clock: monotonic seconds.
+        """
         self._config = config
         self._book = book
+        self._listener = listener
         self._clock = clock
         self._catalogue = Catalogue(config.operations)
         self._connections: set[Connection] = set()
@@ -79,9 +87,9 @@ class Forwarder:
             return _Refusal()
         observer: Observer
         if protocol is Protocol.HTTP:
-            observer, upstream = Http1Observer(self._catalogue, self._book), self._config.upstream_http
+            observer, upstream = Http1Observer(self._catalogue, self._listener), self._config.upstream_http
         else:
-            observer, upstream = Http2Observer(self._catalogue, self._book), self._config.upstream_grpc
+            observer, upstream = Http2Observer(self._catalogue, self._listener), self._config.upstream_grpc
         connection = Connection(
             upstream,
             ReadAlong(observer, protocol, self._book),

@@ -104,17 +104,21 @@ class _Requests:
     def head_complete(self, head: bytes) -> int:
         if len(self._awaiting) >= MAX_PIPELINED:
             raise too_large(f"more than {MAX_PIPELINED} pipelined requests")
-        method, target, body = parse_request_head(head)
-        operation, kind = self._catalogue.http(method, target)
-        call = Call(Protocol.HTTP, operation, kind, self._started_s)
-        self.sending = _Exchange(call, method)
+        request = parse_request_head(head)
+        operation, kind = self._catalogue.http(request.method, request.path)
+        call = Call(Protocol.HTTP, operation, kind, self._started_s, head=request, trace=request.trace)
+        self.sending = _Exchange(call, request.method)
         self._awaiting.append(self.sending)
+        self._listener.call_begun(call)
         self._listener.call_started(call)
-        return body
+        return request.body_bytes
 
     def body_received(self, data: bytes, start: int, end: int) -> None:
         if self.sending is not None:
-            self.sending.call.request_bytes += end - start
+            call = self.sending.call
+            call.request_bytes += end - start
+            if call.sink is not None:
+                call.sink.request_received(data, start, end)
 
     def message_complete(self, now_s: float) -> None:
         exchange, self.sending = self.sending, None
@@ -152,13 +156,16 @@ class _Responses:
     def head_complete(self, head: bytes) -> int:
         if not self._awaiting:
             raise malformed("an answer without a request")
-        self._status, body = parse_response_head(head)
+        answer = parse_response_head(head)
+        self._status, body = answer.status, answer.body_bytes
         exchange = self._awaiting[0]
         if self._status == _SWITCHING_PROTOCOLS or (exchange.method == b"CONNECT" and self._status < 300):
             raise SightLost(OpaqueReason.UPGRADE, "the connection changes its protocol")
         if self._status < 200:
             return 0
         exchange.call.first_response_s = self._started_s
+        if exchange.call.sink is not None:
+            exchange.call.sink.answered(answer)
         if exchange.method == b"HEAD":
             self._stray_bytes = max(body, 0)
             return 0
@@ -166,14 +173,17 @@ class _Responses:
 
     def body_received(self, data: bytes, start: int, end: int) -> None:
         if self._awaiting:
-            self._awaiting[0].call.response_bytes += end - start
+            call = self._awaiting[0].call
+            call.response_bytes += end - start
+            if call.sink is not None:
+                call.sink.response_received(data, start, end)
 
     def message_complete(self, now_s: float) -> None:
         if self._status < 200:  # interim: the answer is still to come
             return
         exchange = self._awaiting.popleft()
         exchange.answer = Outcome.CANCELLED if self.client_ended else of_http_status(self._status)
-        exchange.call.last_response_s = now_s
+        exchange.call.last_response_s, exchange.call.status = now_s, self._status
         if exchange.request_ended:
             exchange.call.outcome = exchange.answer
             self._listener.call_finished(exchange.call)

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 import httptools
 
 from latentry_serving.contract.metrics import OpaqueReason
+from latentry_serving.sli.trace import TraceContext, parse_trace_context
 from latentry_serving.tap.observation import SightLost, malformed
 
 CHUNKED = -1
@@ -26,27 +27,48 @@ _Parser = TypeVar("_Parser", httptools.HttpRequestParser, httptools.HttpResponse
 
 
 class RequestHead(NamedTuple):
-    """What matters of a request's head. ``body``: bytes, or `CHUNKED`."""
+    """What matters of a request's head. ``body_bytes``: a length, or `CHUNKED`."""
 
     method: bytes
-    target: bytes
-    body: int
+    path: bytes
+    body_bytes: int
+    host: bytes
+    trace: TraceContext | None
+    content_type: bytes
+    content_encoding: bytes
+    header_length: bytes
+    grpc_encoding: bytes = b""
 
 
 class ResponseHead(NamedTuple):
-    """What matters of an answer's head. ``body``: bytes, `CHUNKED` or `UNTIL_CLOSE`, before method and status rule."""
+    """What matters of an answer's head. ``body_bytes``: a length, `CHUNKED` or `UNTIL_CLOSE`, before method and status
+    rule."""
 
     status: int
-    body: int
+    body_bytes: int
+    content_type: bytes
+    content_encoding: bytes
+    header_length: bytes
+    grpc_encoding: bytes = b""
+
+
+_NOTED = frozenset(
+    {b"host", b"traceparent", b"tracestate", b"content-type", b"content-encoding", b"inference-header-content-length"}
+)
 
 
 class _Fields:
-    """Collects from llhttp's callbacks what decides about framing."""
+    """Collects from llhttp's callbacks what decides about framing, and what traces and decoding ask for."""
 
     def __init__(self) -> None:
         self.target = b""
         self.length: int | None = None
         self.coding = b""
+        self._noted: dict[bytes, bytes] = {}
+
+    def noted(self, name: bytes) -> bytes:
+        """A field's value, empty when absent."""
+        return self._noted.get(name, b"")
 
     def on_url(self, part: bytes) -> None:
         self.target += part
@@ -57,6 +79,9 @@ class _Fields:
             self.length = int(value)
         elif name == b"transfer-encoding":
             self.coding = value.rpartition(b",")[2].strip().lower()
+        elif name in _NOTED:
+            # A field given twice counts as one list: RFC 9110, 5.3.
+            self._noted[name] = value if name not in self._noted else self._noted[name] + b"," + value
 
 
 def parse_request_head(head: bytes) -> RequestHead:
@@ -82,7 +107,14 @@ def _request(head: bytes) -> RequestHead:
         raise SightLost(OpaqueReason.UNKNOWN_PROTOCOL, "HTTP/2 on the HTTP/1.1 port")
     parser, fields = _parse(httptools.HttpRequestParser, head)
     return RequestHead(
-        parser.get_method(), fields.target, CHUNKED if fields.coding == b"chunked" else fields.length or 0
+        method=parser.get_method(),
+        path=fields.target,
+        body_bytes=CHUNKED if fields.coding == b"chunked" else fields.length or 0,
+        host=fields.noted(b"host"),
+        trace=parse_trace_context(fields.noted(b"traceparent"), fields.noted(b"tracestate")),
+        content_type=fields.noted(b"content-type"),
+        content_encoding=fields.noted(b"content-encoding"),
+        header_length=fields.noted(b"inference-header-content-length"),
     )
 
 
@@ -92,7 +124,13 @@ def _response(head: bytes) -> ResponseHead:
         body = CHUNKED if fields.coding == b"chunked" else UNTIL_CLOSE
     else:
         body = UNTIL_CLOSE if fields.length is None else fields.length
-    return ResponseHead(parser.get_status_code(), body)
+    return ResponseHead(
+        status=parser.get_status_code(),
+        body_bytes=body,
+        content_type=fields.noted(b"content-type"),
+        content_encoding=fields.noted(b"content-encoding"),
+        header_length=fields.noted(b"inference-header-content-length"),
+    )
 
 
 def _parse(make: Callable[[_Fields], _Parser], head: bytes) -> tuple[_Parser, _Fields]:

@@ -60,12 +60,14 @@ class _Streams:
         kind = self._catalogue.grpc(fields.path)
         timeout_s = outcomes.grpc_timeout_seconds(fields.grpc_timeout) if fields.grpc_timeout else None
         if kind is None:
-            call = Call(Protocol.GRPC, MANAGEMENT_OPERATION, CallKind.UNARY, begun_s)
+            call = Call(Protocol.GRPC, MANAGEMENT_OPERATION, CallKind.UNARY, begun_s, head=fields, trace=fields.trace)
             stream = _Stream(call, None, timeout_s)
+            self._listener.call_begun(call)
             self._announce(stream)
         else:
-            call = Call(Protocol.GRPC, OTHER_OPERATION, kind, begun_s)
+            call = Call(Protocol.GRPC, OTHER_OPERATION, kind, begun_s, head=fields, trace=fields.trace)
             stream = _Stream(call, ModelNameReader(fields.grpc_encoding), timeout_s)
+            self._listener.call_begun(call)
         self.open[number] = stream
         return stream
 
@@ -167,10 +169,13 @@ class _FromClient:
         known = self._streams.open.get(stream)
         if known is None:
             return
-        known.call.request_bytes += end - start
+        call = known.call
+        call.request_bytes += end - start
         reader = known.name_reader
         if reader is not None and reader.feed(data, start, end):
             self._streams.name_read(known, reader.name)
+        if call.sink is not None:
+            call.sink.request_received(data, start, end)
 
     def stream_ended(self, stream: int, now_s: float) -> None:
         known = self._streams.open.get(stream)
@@ -209,6 +214,8 @@ class _FromServer:
             return
         if known.call.first_response_s is None:
             known.call.first_response_s = begun_s
+            if known.call.sink is not None:
+                known.call.sink.answered(fields)
             known.http_status = _code(fields.status) or 0
         known.grpc_status = fields.grpc_status or known.grpc_status
         if ends:
@@ -217,7 +224,10 @@ class _FromServer:
     def data_received(self, stream: int, data: bytes, start: int, end: int, now_s: float) -> None:
         known = self._streams.open.get(stream)
         if known is not None:
-            known.call.response_bytes += end - start
+            call = known.call
+            call.response_bytes += end - start
+            if call.sink is not None:
+                call.sink.response_received(data, start, end)
 
     def stream_ended(self, stream: int, now_s: float) -> None:
         known = self._streams.open.get(stream)
@@ -226,6 +236,7 @@ class _FromServer:
         known.call.last_response_s = now_s
         status = _code(known.grpc_status)
         if status is not None:
+            known.call.status = status
             known.answer = outcomes.of_grpc_status(status)
         else:
             known.answer = outcomes.of_missing_grpc_status(known.http_status)

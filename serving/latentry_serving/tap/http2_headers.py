@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hpack import Decoder, HPACKError, InvalidTableSizeError, OversizedHeaderListError
 from hpack.table import HeaderTable
 
+from latentry_serving.sli.trace import TraceContext, parse_trace_context
 from latentry_serving.tap.observation import malformed, too_large
 
 MAX_HEADER_LIST_BYTES = 65_536
@@ -25,9 +26,20 @@ class Fields(NamedTuple):
     grpc_status: bytes
     grpc_timeout: bytes
     grpc_encoding: bytes
+    host: bytes
+    content_type: bytes
+    trace: TraceContext | None
+    content_encoding: bytes = b""
+    header_length: bytes = b""
+    body_bytes: int = 0
+    method: bytes = b"POST"
 
 
-_POSITIONS = {b":path": 0, b":status": 1, b"grpc-status": 2, b"grpc-timeout": 3, b"grpc-encoding": 4}
+_POSITIONS = {
+    b":path": 0, b":status": 1, b"grpc-status": 2, b"grpc-timeout": 3, b"grpc-encoding": 4, b":authority": 5,
+    b"content-type": 6, b"traceparent": 7, b"tracestate": 8,
+}  # fmt: skip
+_TRACEPARENT, _TRACESTATE = 7, 8
 
 
 class _WatchedTable(HeaderTable):
@@ -85,8 +97,10 @@ class HeaderBlocks:
         for name, value in headers:
             position = _POSITIONS.get(name)
             if position is not None:
-                values[position] = value
-        fields = Fields(*values)
+                values[position] = value if position < _TRACEPARENT else _joined(values[position], value)
+        trace = parse_trace_context(values[_TRACEPARENT], values[_TRACESTATE])
+        path, status, grpc_status, grpc_timeout, grpc_encoding, host, content_type, *_ = values
+        fields = Fields(path, status, grpc_status, grpc_timeout, grpc_encoding, host, content_type, trace)
         self._remember(block, fields, unchanged=before == self._table.state)
         return fields
 
@@ -97,3 +111,8 @@ class HeaderBlocks:
             if len(self._remembered) >= _REMEMBERED_BLOCKS:
                 self._remembered.clear()
             self._remembered[block] = fields
+
+
+def _joined(earlier: bytes, value: bytes) -> bytes:
+    """A trace field given twice counts as one list: RFC 9110, 5.3."""
+    return earlier + b"," + value if earlier else value

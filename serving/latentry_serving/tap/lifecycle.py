@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -21,10 +22,17 @@ from latentry_serving.contract.slis import Slis
 from latentry_serving.contract.tap_config import TapConfig
 from latentry_serving.sli.book import SliBook
 from latentry_serving.tap.admin import admin_app
+from latentry_serving.tap.bundle_source import BundleSource, bundle_appears, open_bundle
+from latentry_serving.tap.bundle_views import bundle_router
 from latentry_serving.tap.forwarder import Forwarder, bind
 from latentry_serving.tap.readiness import Readiness
 from latentry_serving.tap.slis import slis
+from latentry_serving.tap.watchers import Watchers
+from latentry_serving.telemetry.bundle import BundleCollector
 from latentry_serving.telemetry.prometheus import registry_for
+
+if TYPE_CHECKING:
+    from latentry_serving.tap.bundle_watch import BundleWatch
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +53,23 @@ class Ports:
 class Tap:
     """A tap inside the running event loop."""
 
-    def __init__(self, config: TapConfig, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: TapConfig,
+        clock: Callable[[], float] = time.monotonic,
+        unix_clock: Callable[[], float] = time.time,  # noqa: TID251 - this is where it becomes an argument
+    ) -> None:
         """
         Args:
             clock: monotonic seconds.
+            unix_clock: seconds since 1970.
+
+        Raises:
+            InvalidInput: the bundle's manifest cannot be read.
         """
+        source = open_bundle(config)
+        if source is not None:
+            config = source.applied_to(config)
         self._config = config
         self._clock = clock
         self.book = SliBook(
@@ -57,9 +77,15 @@ class Tap:
             [*(operation.value for operation in config.operations.values()), OTHER_OPERATION],
             started_s=clock(),
         )
-        self._forwarder = Forwarder(config, self.book, clock)
+        self._watchers = Watchers(config, self.book, clock, unix_clock)
+        self._forwarder = Forwarder(config, self.book, self._watchers.listener, clock)
         self._ports: Ports | None = None
-        self._readiness = Readiness(config.upstream_http, listening=lambda: self._ports is not None)
+        self._watch = self._watching(source) if source is not None else None
+        self._readiness = Readiness(
+            config.upstream_http,
+            listening=lambda: self._ports is not None,
+            bundle=self._watch.reasons if self._watch is not None else list,
+        )
         self._admin: uvicorn.Server | None = None
         self._admin_thread: threading.Thread | None = None
 
@@ -73,6 +99,8 @@ class Tap:
         http, grpc = await self._forwarder.listen()
         self._start_admin(admin)
         self._ports = Ports(http=http, grpc=grpc, admin=admin.getsockname()[1])
+        if self._watch is not None:
+            self._watch.start()
         return self._ports
 
     def slis(self) -> Slis:
@@ -84,16 +112,41 @@ class Tap:
         """Not ready first, then no more connections, then calls in flight get ``drainSeconds`` to finish."""
         self._readiness.draining = True
         self._forwarder.stop_listening()
+        if self._watch is not None:
+            await asyncio.to_thread(self._watch.stop)
         await self._forwarder.drain(self._config.drain_seconds)
+        await self._watchers.stop()
         if self._admin is not None and self._admin_thread is not None:
             self._admin.should_exit = True
             await asyncio.to_thread(self._admin_thread.join)
 
+    def _watching(self, source: BundleSource) -> "BundleWatch":
+        # Imported here: numpy and the decoder take 14 MB, which a tap without a bundle can do without.
+        from latentry_serving.tap.bundle_watch import BundleWatch
+
+        return BundleWatch(
+            source,
+            self._config,
+            in_flight=lambda: sum(series.in_flight for series in self.book.inference_series),
+            clock=self._clock,
+            unix_offset_s=self._watchers.unix_offset_s,
+        )
+
     def _start_admin(self, sock: socket.socket) -> None:
         """Serves the admin API from a thread with a loop of its own: rendering takes milliseconds, traffic goes on."""
         config = self._config
-        registry = registry_for(self.book, model=config.model, version=config.version, digest=config.digest)
-        app = admin_app(registry, self._readiness, self.slis)
+        registry = registry_for(
+            self.book,
+            self._watchers.samples,
+            model=config.model,
+            version=config.version,
+            digest=config.digest,
+            unix_offset_s=self._watchers.unix_offset_s,
+        )
+        self._watchers.start(registry)
+        if self._watch is not None:
+            registry.register(BundleCollector(self._watch, model=config.model, version=config.version))
+        app = admin_app(registry, self._readiness, self.slis, bundle_router(self._watch) if self._watch else None)
         self._admin = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         )
@@ -107,10 +160,12 @@ async def run(config: TapConfig) -> None:
     Prints one JSON line with the ports once it listens, so that whoever started it may leave the choice to the system.
 
     Raises:
-        OperationFailed: an address cannot be bound.
+        OperationFailed: an address cannot be bound, or there is no bundle where one should be.
+        InvalidInput: the bundle's manifest cannot be read.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     _allow_descriptors(2 * config.max_connections + _SPARE_DESCRIPTORS)
+    await bundle_appears(config)
     tap = Tap(config)
     ports = await tap.start()
     gc.collect()

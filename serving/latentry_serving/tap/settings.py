@@ -89,8 +89,12 @@ def _from_text(name: str, text: str) -> object:
 def _problem(entry: Any, origins: Mapping[str, str]) -> Problem:
     location = [str(part) for part in entry["loc"]]
     key = ".".join(location) or "configuration"
-    where = origins.get(location[0], key) if location else key
+    where = key
+    if location and location[0] in origins:  # the variable, and what is wrong inside its value
+        where = ": ".join(part for part in (origins[location[0]], ".".join(location[1:])) if part)
     message, value = entry["msg"], entry.get("input")
+    if entry["type"] == "extra_forbidden" and len(location) > 1:
+        return Problem(where, "no such key", "remove it")
     if entry["type"] == "extra_forbidden":
         keys = ", ".join(to_camel(name) for name in TapConfig.model_fields)
         return Problem(where, "no such key", f"remove it or use one of {keys}")

@@ -10,10 +10,13 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as OpenMetricsExemplar
 
 from latentry_serving.contract import metrics
 from latentry_serving.contract.metrics import OpaqueReason, Outcome, Protocol, RefusedReason
-from latentry_serving.sli.book import Buckets, Series, SliBook
+from latentry_serving.sli.book import Buckets, Exemplar, Series, SliBook
+from latentry_serving.sli.samples import SampleBook
+from latentry_serving.telemetry.samples import SampleCollector
 
 _SERIES_LABELS = (metrics.MODEL, metrics.VERSION, metrics.OPERATION, metrics.PROTOCOL, metrics.KIND)
 _INFO_LABELS = (metrics.MODEL, metrics.VERSION, metrics.DIGEST)
@@ -24,11 +27,18 @@ _Labelled = Sequence[tuple[tuple[str, ...], Series]]
 class BookCollector(Collector):
     """Reads a book."""
 
-    def __init__(self, book: SliBook, *, model: str, version: str, digest: str | None) -> None:
+    def __init__(
+        self, book: SliBook, *, model: str, version: str, digest: str | None, unix_offset_s: float = 0.0
+    ) -> None:
+        """
+        Args:
+            unix_offset_s: unix time minus the monotonic time of the book.
+        """
         self._book = book
         self._model = model
         self._version = version
         self._digest = digest
+        self._unix_offset_s = unix_offset_s
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its present samples."""
@@ -39,12 +49,14 @@ class BookCollector(Collector):
             "First request byte to last response byte of calls that ended ok.",
             series,
             lambda s: s.latency,
+            self._unix_offset_s,
         )
         yield _histogram(
             metrics.FIRST_RESPONSE_SECONDS,
             "First request byte to first response byte of calls that ended ok.",
             series,
             lambda s: s.first_response,
+            self._unix_offset_s,
         )
         request_bytes = CounterMetricFamily(
             metrics.REQUEST_BYTES_TOTAL, "Payload bytes of finished requests.", labels=_SERIES_LABELS
@@ -103,21 +115,49 @@ def _le(bound: float) -> str:
     return "+Inf" if bound == float("inf") else repr(float(bound))
 
 
-def _histogram(name: str, help_text: str, series: _Labelled, pick: Callable[[Series], Buckets]) -> Metric:
+def _histogram(
+    name: str, help_text: str, series: _Labelled, pick: Callable[[Series], Buckets], unix_offset_s: float
+) -> Metric:
+    """Buckets with their latest exemplars, which only OpenMetrics shows."""
     family = HistogramMetricFamily(name, help_text, labels=_SERIES_LABELS)
     for labels, one in series:
-        buckets, below, cumulative = pick(one), 0, []
-        for bound, count in zip((*buckets.bounds, float("inf")), buckets.counts, strict=True):
+        buckets, below = pick(one), 0
+        cumulative: list[tuple[str, float] | tuple[str, float, OpenMetricsExemplar]] = []
+        bounds = (*buckets.bounds, float("inf"))
+        for bound, count, exemplar in zip(bounds, buckets.counts, buckets.exemplars, strict=True):
             below += count
-            cumulative.append((_le(bound), below))
+            if exemplar is None:
+                cumulative.append((_le(bound), below))
+            else:
+                cumulative.append((_le(bound), below, _exemplar(exemplar, unix_offset_s)))
         family.add_metric(labels, cumulative, buckets.sum)
     return family
 
 
-def registry_for(book: SliBook, *, model: str, version: str, digest: str | None) -> CollectorRegistry:
-    """A registry of its own with the book's metrics and those of the process (memory, CPU, file descriptors)."""
+def _exemplar(exemplar: Exemplar, unix_offset_s: float) -> OpenMetricsExemplar:
+    labels = {metrics.TRACE_ID: f"{exemplar.trace_id:032x}"}
+    return OpenMetricsExemplar(labels, exemplar.seconds, exemplar.at_s + unix_offset_s)
+
+
+def registry_for(
+    book: SliBook,
+    samples: SampleBook | None = None,
+    *,
+    model: str,
+    version: str,
+    digest: str | None,
+    unix_offset_s: float = 0.0,
+) -> CollectorRegistry:
+    """A registry of its own with the books' metrics and those of the process (memory, CPU, file descriptors).
+
+    Args:
+        samples: None when nothing is sampled.
+        unix_offset_s: unix time minus the monotonic time of the book.
+    """
     registry = CollectorRegistry()
-    registry.register(BookCollector(book, model=model, version=version, digest=digest))
+    registry.register(BookCollector(book, model=model, version=version, digest=digest, unix_offset_s=unix_offset_s))
+    if samples is not None:
+        registry.register(SampleCollector(samples, model=model, version=version))
     ProcessCollector(registry=registry)
     return registry
 

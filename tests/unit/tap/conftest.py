@@ -21,6 +21,9 @@ class Recorder:
     calls: list[Call] = field(default_factory=list)
     told: list[tuple] = field(default_factory=list)
 
+    def call_begun(self, call: Call) -> None:
+        """Told before the operation is known: listeners only get a chance to ask for the payload."""
+
     def call_started(self, call: Call) -> None:
         self.calls.append(call)
         self.told.append(("started", call.operation, str(call.kind)))

@@ -1,0 +1,148 @@
+"""The tap's side of the analysis process: hands captured calls over, adds up what comes back, restarts it."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from latentry_serving.child import bound_to_parent
+from latentry_serving.contract.metrics import SampleLoss
+from latentry_serving.contract.tap_config import Sampling
+from latentry_serving.sli.samples import SampleBook
+from latentry_serving.tap.analysis_frames import Finding, framed, read_verdicts
+from latentry_serving.tap.capture import CapturedCall
+from latentry_serving.triton.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+STUCK_SECONDS = 10.0
+"""Without a verdict for this long while calls wait, the process is stopped."""
+_CHECK_SECONDS = 1.0
+_STOP_SECONDS = 2.0
+
+
+class _Waiting(NamedTuple):
+    """A call handed over."""
+
+    operation: str
+    bytes: int
+
+
+class Analysis:
+    """Runs the process. Traffic never waits for it: what it cannot take is refused with a reason."""
+
+    def __init__(
+        self, sampling: Sampling, book: SampleBook, *, clock: Callable[[], float], unix_offset_s: float
+    ) -> None:
+        """
+        Args:
+            clock: monotonic seconds.
+            unix_offset_s: unix time minus the clock.
+        """
+        self._sampling = sampling
+        self._book = book
+        self._clock = clock
+        self._unix_offset_s = unix_offset_s
+        self.released: Callable[[int], None] = lambda _: None
+        """Told of the bytes of every call whose verdict is in."""
+        self._waiting: deque[_Waiting] = deque()
+        self._progress_s = 0.0
+        self._process: asyncio.subprocess.Process | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts the process, and again whenever it ends."""
+        self._running = asyncio.get_running_loop().create_task(self._keep_running())
+
+    async def stop(self) -> None:
+        """Lets the process finish what it has, for a moment."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await process.wait()
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    def submit(self, call: CapturedCall) -> SampleLoss | None:
+        """Hands a call over; answers why not, when it cannot."""
+        if len(self._waiting) >= self._sampling.queue.calls:
+            return SampleLoss.QUEUE_FULL
+        if self._process is None or self._process.stdin is None:
+            return SampleLoss.ANALYSIS_FAILED
+        if not self._waiting:
+            self._progress_s = self._clock()
+        self._waiting.append(_Waiting(call.operation, call.bytes))
+        self._process.stdin.writelines(framed(call, call.ended_s + self._unix_offset_s))
+        return None
+
+    async def _keep_running(self) -> None:
+        backoff, failures = Backoff(), 0
+        while True:
+            started_s = self._clock()
+            try:
+                await self._run_once()
+            except (OSError, ValueError):
+                log.exception("analysis could not run")
+            failures = backoff.failures(failures, self._clock() - started_s)
+            await asyncio.sleep(backoff.delay_seconds(failures))
+
+    async def _run_once(self) -> None:
+        command = [sys.executable, "-m", "latentry_serving.tap.analysis_worker", str(self._sampling.max_bytes)]
+        process = await asyncio.create_subprocess_exec(
+            *bound_to_parent(command, os.getpid()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        self._process = process
+        loss = SampleLoss.ANALYSIS_FAILED
+        try:
+            loss = await self._read_verdicts(process)
+        finally:
+            if self._process is process:  # else it is being stopped in order
+                self._process = None
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+                log.warning("analysis ended", extra={"reason": loss, "status": process.returncode})
+            self._give_up_waiting(loss)
+
+    async def _read_verdicts(self, process: asyncio.subprocess.Process) -> SampleLoss:
+        """Adds up verdicts until the process ends or gets stuck; answers what its open calls are lost to."""
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        while True:
+            try:
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    line = await process.stdout.readline()
+            except TimeoutError:
+                if self._waiting and self._clock() - self._progress_s > STUCK_SECONDS:
+                    return SampleLoss.ANALYSIS_STUCK
+                continue
+            if not line:
+                return SampleLoss.ANALYSIS_FAILED
+            self._progress_s = self._clock()
+            self._add_up(line)
+
+    def _add_up(self, line: bytes) -> None:
+        for verdict in read_verdicts(line):
+            call = self._waiting.popleft()
+            self.released(call.bytes)
+            if verdict.loss is not None:
+                self._book.lost[call.operation, verdict.loss] += 1
+                continue
+            self._book.analysed[call.operation] += 1
+            self._book.non_finite[call.operation] += verdict.found.get(Finding.NON_FINITE, 0)
+
+    def _give_up_waiting(self, loss: SampleLoss) -> None:
+        while self._waiting:
+            call = self._waiting.popleft()
+            self.released(call.bytes)
+            self._book.lost[call.operation, loss] += 1
