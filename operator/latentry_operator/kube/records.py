@@ -7,19 +7,14 @@ from typing import Any
 
 import orjson
 
+from latentry_operator.api.labels import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, POOL_LABEL, REVISION_LABEL
 from latentry_operator.kube import fields
 from latentry_operator.kube.client import MANAGER
 from latentry_operator.kube.kinds import DEPLOYMENT, INFERENCE_SERVICE, SERVICE, Key, Obj
 from latentry_operator.kube.store import version_of
 
-MODEL_LABEL = "latentry.dev/model"
-REVISION_LABEL = "latentry.dev/revision"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-SELECTOR = f"{MANAGED_BY}={MANAGER}"
+SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 """Selects every child of ours, and what KServe makes of them, since it hands labels down."""
-
-POOL_LABEL = "latentry.dev/gpu-pool"
-"""On pods: the GPUPool whose devices they hold."""
 
 _SHARED_FIELD_SETS = 4096
 _WAITING_IS_NORMAL = ("ContainerCreating", "PodInitializing")

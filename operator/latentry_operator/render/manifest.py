@@ -3,17 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latentry_operator.api.base import GROUP
+from latentry_operator.api.labels import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, REVISION_LABEL
 from latentry_operator.plan.cluster import ClusterPlan
 
 Manifest = dict[str, Any]
-
-MODEL_LABEL = f"{GROUP}/model"
-"""The LatentModel that an object belongs to."""
-REVISION_LABEL = f"{GROUP}/revision"
-"""The revision that an object belongs to; missing on what outlives revisions."""
-MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
-MANAGED_BY = "latentry"
 
 _DIGEST_DIGITS = 12
 

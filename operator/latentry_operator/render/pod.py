@@ -1,5 +1,6 @@
 """What a serving pod is beside its containers, the same under KServe and in our own Deployment."""
 
+from latentry_operator.api.labels import POOL_LABEL
 from latentry_operator.plan.cluster import ClusterPlan
 from latentry_operator.render.config_map import CONFIG_ANNOTATION, config_hash
 from latentry_operator.render.containers import termination_seconds
@@ -12,7 +13,8 @@ ROLLING_UPDATE: Manifest = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge
 
 def pod_labels(plan: ClusterPlan) -> dict[str, str]:
     """The spec's labels and ours, which win."""
-    return dict(plan.model.spec.pod.labels) | revision_labels(plan)
+    pool = plan.model.spec.placement.gpu_pool
+    return dict(plan.model.spec.pod.labels) | revision_labels(plan) | ({POOL_LABEL: pool} if pool else {})
 
 
 def pod_annotations(plan: ClusterPlan) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """How Prometheus finds the taps' metrics."""
 
+from latentry_operator.api.labels import MODEL_LABEL, REVISION_LABEL
 from latentry_operator.plan.cluster import ClusterPlan
-from latentry_operator.render.manifest import MODEL_LABEL, REVISION_LABEL, Manifest, model_object, plain, selector
+from latentry_operator.render.manifest import Manifest, model_object, plain, selector
 
 
 def pod_monitor(plan: ClusterPlan) -> Manifest | None:

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from latentry_operator.api.labels import MODEL_LABEL
 from latentry_operator.api.latentmodel import LatentModel
 from latentry_operator.api.status import LatentModelStatus, ModelAddress
 from latentry_operator.kube.apply import Applied, Effect
 from latentry_operator.kube.events import Happening
-from latentry_operator.kube.records import MODEL_LABEL, Stored
+from latentry_operator.kube.records import Stored
 from latentry_operator.render.service import address
 from latentry_operator.runtime.decide import Decision
 from latentry_operator.runtime.observe import Seen, status_of
