@@ -92,7 +92,7 @@ class Analysis:
             started_s = self._clock()
             try:
                 await self._run_once()
-            except (OSError, ValueError):
+            except Exception:
                 log.exception("analysis could not run")
             failures = backoff.failures(failures, self._clock() - started_s)
             await asyncio.sleep(backoff.delay_seconds(failures))

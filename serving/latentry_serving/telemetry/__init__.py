@@ -1,1 +1,1 @@
-"""How the tap's figures leave it: Prometheus."""
+"""How the tap's figures leave it: Prometheus and OpenTelemetry."""

@@ -32,7 +32,7 @@ _GRPC_CODES = (
     "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
-_DEFAULT_PORTS = {Protocol.HTTP: 80, Protocol.GRPC: 80}
+_DEFAULT_PORT = 80
 
 _STATUS = {Protocol.HTTP: "http.response.status_code", Protocol.GRPC: "rpc.response.status_code"}
 
@@ -92,7 +92,7 @@ class SpanListener:
             return
         ended_s = call.last_response_s if call.last_response_s is not None else call.started_s
         name, attributes = _grpc(call, head) if call.protocol is Protocol.GRPC else _http(call, head)
-        attributes |= self._common | _server(head, call.protocol)
+        attributes |= self._common | _server(head)
         attributes["latentry.operation"] = call.operation
         attributes["latentry.outcome"] = outcome.value
         if outcome in SERVER_FAULTS:
@@ -139,10 +139,10 @@ def _http(call: Call, head: RequestHead) -> tuple[str, Attributes]:
     return known if known != "_OTHER" else "HTTP", attributes
 
 
-def _server(head: RequestHead, protocol: Protocol) -> Attributes:
+def _server(head: RequestHead) -> Attributes:
     host, colon, port = _text(head.host).rpartition(":")
     if not colon or not port.isdigit():
-        host, port = _text(head.host), str(_DEFAULT_PORTS[protocol])
+        host, port = _text(head.host), str(_DEFAULT_PORT)
     return {"server.address": host.strip("[]"), "server.port": int(port)} if host else {}
 
 
