@@ -85,6 +85,34 @@ def render(
     typer.echo(render_files(files, cluster), nl=False)
 
 
+@app.command()
+def diff(
+    files: Annotated[list[Path], typer.Argument(help="YAML files with LatentModels and GPUPools.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The operator's settings file, when it has one: objects depend on it.", show_default=False),
+    ] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="Credentials.", show_default=False)] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.", show_default=False)] = None,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Of LatentModels that name none.")] = "default",
+) -> None:
+    """Show what the operator would change in the cluster, by dry run.
+
+    Exit code 0: nothing; 1: something differs; 2: bad input, or the cluster did not answer.
+    """
+    import asyncio
+
+    from latentry_operator.runtime.diff import diff_files
+    from latentry_operator.settings import load_settings
+
+    given = {"kubeconfig": kubeconfig, "context": context}
+    settings = load_settings(config, **{name: value for name, value in given.items() if value is not None})
+    models = asyncio.run(diff_files(files, settings, namespace))
+    typer.echo("".join(model.text() for model in models), nl=False)
+    if any(model.differs for model in models):
+        raise typer.Exit(1)
+
+
 def _duration(text: str) -> Duration:
     try:
         return Duration.parse(text)

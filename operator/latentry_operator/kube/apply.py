@@ -76,8 +76,8 @@ class Applier:
             found = await self._client.get(kind, key)
             record = self._read(found) if found is not None else None
         if record is not None:
-            if taken := self._taken(kind, record, owner):
-                return taken
+            if refused := taken(kind, record, owner):
+                return refused
             wanted = fields.without(desired, record.claimed)
             if record.owner == owner and self._is(kind, owner, record, wanted):
                 return Applied(Effect.UNCHANGED, kind, key[1], record, claims=_claims(desired, record))
@@ -107,7 +107,7 @@ class Applier:
     async def _write(
         self, store: Store[Child], kind: Kind, owner: Owner, desired: Obj, before: Child | None
     ) -> Applied:
-        wanted = _with_owner(fields.without(desired, before.claimed) if before else desired, owner)
+        wanted = with_owner(fields.without(desired, before.claimed) if before else desired, owner)
         try:
             answer = await self._client.apply(kind, wanted, force=False)
         except Conflict as error:
@@ -117,10 +117,10 @@ class Applier:
             if live is None:
                 raise
             before = self._read(live)
-            if taken := self._taken(kind, before, owner):
-                return taken
+            if refused := taken(kind, before, owner):
+                return refused
             # Exactly the state that was looked at: whoever comes in between makes this a conflict again.
-            wanted = _with_owner(fields.without(desired, before.claimed), owner)
+            wanted = with_owner(fields.without(desired, before.claimed), owner)
             wanted["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
             answer = await self._client.apply(kind, wanted, force=True)
         record = self._read(answer)
@@ -137,32 +137,34 @@ class Applier:
             effect = Effect.CREATED if before is None else Effect.UPDATED
         return Applied(effect, kind, record.key[1], record, claims=_claims(desired, record))
 
-    def _taken(self, kind: Kind, record: Child, owner: Owner) -> Applied | None:
-        """Whether the name is not ours to use, now or at all."""
-        holder = record.owner
-        name = record.key[1]
-        if record.deleting and (holder == owner or record.owned):
-            return Applied(Effect.BLOCKED, kind, name, record, message=f"{kind.name} {name} is being deleted")
-        if holder == owner:
-            return None
-        if holder is None and record.owned and record.model == owner.name:
-            return None  # ours, orphaned by `kubectl delete --cascade=orphan` or an edit of its owners
-        if holder is not None and (holder.kind, holder.name) == (owner.kind, owner.name):
-            message = f"{kind.name} {name} of the deleted LatentModel of this name is still being removed"
-            return Applied(Effect.BLOCKED, kind, name, record, message=message)
-        whose = f"controlled by {holder.kind} {holder.name}" if holder else "not made by this LatentModel"
-        message = (
-            f"{kind.name} {name} exists and is {whose}, so it is left as it is;"
-            f" delete or rename it, or give the LatentModel another name"
-        )
-        return Applied(Effect.REFUSED, kind, name, record, message=message)
+
+def taken(kind: Kind, record: Child, owner: Owner) -> Applied | None:
+    """REFUSED or BLOCKED when the name is not ``owner``'s to use, now or at all; else None."""
+    holder = record.owner
+    name = record.key[1]
+    if record.deleting and (holder == owner or record.owned):
+        return Applied(Effect.BLOCKED, kind, name, record, message=f"{kind.name} {name} is being deleted")
+    if holder == owner:
+        return None
+    if holder is None and record.owned and record.model == owner.name:
+        return None  # ours, orphaned by `kubectl delete --cascade=orphan` or an edit of its owners
+    if holder is not None and (holder.kind, holder.name) == (owner.kind, owner.name):
+        message = f"{kind.name} {name} of the deleted LatentModel of this name is still being removed"
+        return Applied(Effect.BLOCKED, kind, name, record, message=message)
+    whose = f"controlled by {holder.kind} {holder.name}" if holder else "not made by this LatentModel"
+    message = (
+        f"{kind.name} {name} exists and is {whose}, so it is left as it is;"
+        f" delete or rename it, or give the LatentModel another name"
+    )
+    return Applied(Effect.REFUSED, kind, name, record, message=message)
 
 
 def _claims(desired: Obj, record: Child) -> bool:
     return bool(record.claimed) and fields.without(desired, record.claimed) != desired
 
 
-def _with_owner(desired: Obj, owner: Owner) -> Obj:
+def with_owner(desired: Obj, owner: Owner) -> Obj:
+    """``desired`` with that LatentModel as its controller."""
     reference = {
         "apiVersion": LATENT_MODEL.api_version,
         "kind": owner.kind,

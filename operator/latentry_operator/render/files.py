@@ -78,10 +78,16 @@ def _planned(
 
 def _text(plan: ClusterPlan) -> str:
     comments = [f"# LatentModel {plan.namespace}/{plan.name}: {plan.workload_reason}", *(f"# {n}" for n in plan.notes)]
-    documents = yaml.dump_all(
-        render(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, explicit_start=True
+    return "\n".join([*comments, as_yaml(render(plan))])
+
+
+def as_yaml(manifests: Sequence[Mapping[str, Any]], *, sort_keys: bool = False) -> str:
+    """The objects as YAML documents, each after a line ``---``."""
+    return str(
+        yaml.dump_all(
+            manifests, Dumper=_Dumper, sort_keys=sort_keys, allow_unicode=True, width=120, explicit_start=True
+        )
     )
-    return "\n".join([*comments, documents])
 
 
 class _Dumper(yaml.SafeDumper):

@@ -81,10 +81,11 @@ def observe(cache: Cache, record: Stored) -> Seen:
     """Everything known about the model now."""
     owner = Owner(LATENT_MODEL.name, record.key[1], record.uid)
     children = tuple(cache.children(record.key))
-    return Seen(record, owner, children, tuple(cache.pods(record.key)), _traffic(children, owner))
+    return Seen(record, owner, children, tuple(cache.pods(record.key)), traffic_of(children, owner))
 
 
-def _traffic(children: Iterable[tuple[Kind, Child]], owner: Owner) -> str:
+def traffic_of(children: Iterable[tuple[Kind, Child]], owner: Owner) -> str:
+    """The revision whose pods the model's Service selects, empty without a Service of the model's own."""
     return next((child.selects for kind, child in children if kind is SERVICE and child.owner == owner), "")
 
 
