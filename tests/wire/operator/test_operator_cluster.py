@@ -194,6 +194,7 @@ async def test_every_verb_of_the_role_is_used(
             await world.api.until(kind, world.namespace, "leftover", lambda found: found is None)
         try:
             await world.eventually(lambda: _pool_is_counted(world.api))
+            await world.eventually(lambda: _lease_is_renewed(operator))
         finally:
             await world.api.delete(kinds.gpu_pool, None, "verbs")
         used = {
@@ -208,6 +209,10 @@ async def test_every_verb_of_the_role_is_used(
 
 async def _pool_is_counted(api: Api) -> bool:
     return bool((await api.get(kinds.gpu_pool, None, "verbs")).get("status"))
+
+
+async def _lease_is_renewed(operator: Operator) -> bool:
+    return ("update", LEASE.name) in calls(operator)
 
 
 def verbs(called: str, kind: str) -> set[str]:

@@ -63,7 +63,9 @@ def _of(repository: Path) -> list[psutil.Process]:
 
 
 def _regions() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("latentry-*")}
+    """Shared memory of servers that we started, or whose starter is gone; other programs' servers may live."""
+    found = {path.name: int(path.name.split("-")[1]) for path in Path("/dev/shm").glob("latentry-[0-9]*-*")}
+    return {name for name, starter in found.items() if starter == os.getpid() or not psutil.pid_exists(starter)}
 
 
 def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
