@@ -10,6 +10,7 @@ from latentry_serving.contract.errors import OperationFailed
 
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 """float32 through another build of onnxruntime, and through the decimal digits of JSON."""
+_ANY_SIZE = [("grpc.max_receive_message_length", -1)]
 
 
 async def check_answer(endpoint: Endpoint, call: Call, expected: Tensors) -> CheckedCall:
@@ -40,7 +41,7 @@ async def _over_http(endpoint: Endpoint, call: Call) -> tuple[Tensors, int]:
 
 
 async def _over_grpc(endpoint: Endpoint, call: Call) -> tuple[Tensors, int]:
-    async with grpc.aio.insecure_channel(str(endpoint.grpc)) as channel:
+    async with grpc.aio.insecure_channel(str(endpoint.grpc), options=_ANY_SIZE) as channel:
         try:
             answer: bytes = await channel.unary_unary(call.path)(call.body[GRPC_PREFIX_BYTES:])
         except grpc.aio.AioRpcError as error:

@@ -59,15 +59,18 @@ def _http2() -> list[bytes]:
         _DATA, 0, 1, message, by_client=False
     )
     end = _frame(_HEADERS, _END_HEADERS | _END_STREAM, 1, trailers, by_client=False)
+    padded = _frame(_DATA, _PADDED | _END_STREAM, 3, b"\2" + message + b"..")
+    given_up = _frame(_HEADERS, _END_HEADERS, 3, again) + padded + _frame(_RST_STREAM, 0, 3, b"\0\0\0\x08")
+    in_two = _frame(_HEADERS, 0, 1, head[:5]) + _frame(_CONTINUATION, _END_HEADERS, 1, head[5:])
+    no_table = _frame(_SETTINGS, 0, 0, b"\0\1\0\0\0\0", by_client=False)
     return [
         settings + call + answered + end,
-        call + _frame(_HEADERS, _END_HEADERS, 3, again) + _frame(_DATA, _PADDED | _END_STREAM, 3, b"\2" + message + b"..")
-        + _frame(_RST_STREAM, 0, 3, b"\0\0\0\x08") + answered + end,
-        _frame(_HEADERS, 0, 1, head[:5]) + _frame(_CONTINUATION, _END_HEADERS, 1, head[5:]) + _frame(_PING, 0, 0, b"p" * 8),
+        call + given_up + answered + end,
+        in_two + _frame(_PING, 0, 0, b"p" * 8),
         call + answered + _frame(_RST_STREAM, 0, 1, b"\0\0\0\x02", by_client=False),
         call + _frame(_GOAWAY, 0, 0, b"\0" * 8, by_client=False) + _frame(_WINDOW_UPDATE, 0, 1, b"\0\0\1\0"),
-        call + answered + _frame(_SETTINGS, 0, 0, b"\0\1\0\0\0\0", by_client=False) + settings + end,
-    ]  # fmt: skip
+        call + answered + no_table + settings + end,
+    ]
 
 
 SEEDS = {"http1": HTTP1, "http2": _http2()}

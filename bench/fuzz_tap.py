@@ -1,7 +1,7 @@
 """``make fuzz``: coverage-guided fuzzing of both observers with atheris, for as long as wanted.
 
-Run from the repository: ``python -m bench.fuzz_tap [--minutes N] [--findings FOLDER]``. Both observers run at once, each
-from the conversations in `bench.fuzz_seeds`. An input that breaks a rule of `bench.fuzz_target` is kept; turn it into a
+Run from the repository: ``python -m bench.fuzz_tap [--minutes N] [--findings FOLDER]``. Both observers run at once,
+each from the conversations in `bench.fuzz_seeds`. An input that breaks a rule of `bench.fuzz_target` is kept: make it a
 test. The short runs of every test run are tests/unit/tap/test_observer_fuzz.py and test_hostile.py.
 """
 
@@ -82,10 +82,10 @@ async def fuzz_all(minutes: float, findings: Path, console: Console) -> list[Res
     """Fuzzes both observers at once."""
     python = await environment("fuzz", console) / "bin" / "python"
     findings.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="latentry-fuzz-") as folder:
-        with console.status(f"fuzzing both observers for {minutes:g} minutes"):
-            runs = (fuzz(observer, python, minutes, findings.resolve(), Path(folder)) for observer in SEEDS)
-            return list(await asyncio.gather(*runs))
+    status = console.status(f"fuzzing both observers for {minutes:g} minutes")
+    with tempfile.TemporaryDirectory(prefix="latentry-fuzz-") as folder, status:
+        runs = (fuzz(observer, python, minutes, findings.resolve(), Path(folder)) for observer in SEEDS)
+        return list(await asyncio.gather(*runs))
 
 
 def main(

@@ -1,8 +1,8 @@
 """What the fuzzer runs on every input: a conversation, read along whole and byte by byte.
 
 ``python -m bench.fuzz_target http1|http2 [libFuzzer's arguments]``, with atheris installed; `bench.fuzz_tap` starts it.
-What must hold: nothing but the loss of sight escapes, every call is begun once, started once and let go of once, and the
-calls told do not depend on how the bytes are cut.
+What must hold: nothing but the loss of sight escapes, every call is begun once, started once and let go of once, and
+the calls told do not depend on how the bytes are cut.
 """
 
 import sys

@@ -22,7 +22,6 @@ Row = Mapping[str, Any]
 _ROOT = Path(__file__).parents[1]
 RESULTS = _ROOT / "bench" / "results" / "serving.json"
 DOCUMENT = _ROOT / "docs" / "benchmarks.md"
-_BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 _COLUMNS = ("calls in flight", "server", "requests/s", "p50 ms", "p99 ms", "share of direct")
 
 
@@ -92,30 +91,35 @@ def save(results: Mapping[str, Any], path: Path = RESULTS) -> None:
     path.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def load(path: Path = RESULTS) -> dict[str, Any]:
+def load(path: Path = RESULTS, *, make: str = "bench") -> dict[str, Any]:
     """
     Raises:
         InvalidInput: there are no results.
     """
     if not path.is_file():
-        raise InvalidInput.one("results", path=path.name, problem="does not exist", remedy="run `make bench` first")
+        raise InvalidInput.one("results", path=path.name, problem="does not exist", remedy=f"run `make {make}` first")
     results: dict[str, Any] = json.loads(path.read_text())
     return results
 
 
 def render(results: Mapping[str, Any], document: Path = DOCUMENT) -> None:
-    """Writes the figures between the document's markers.
+    """Writes the figures into the document."""
+    write_section(document, "figures", _markdown(results))
+
+
+def write_section(document: Path, name: str, text: str) -> None:
+    """Writes text between a document's two markers of that name.
 
     Raises:
         InvalidInput: the markers are missing.
     """
-    text = document.read_text()
-    if text.count(_BEGIN) != 1 or text.count(_END) != 1:
-        remedy = f"put one line `{_BEGIN}` and one line `{_END}` where the figures belong"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    whole = document.read_text()
+    if whole.count(begin) != 1 or whole.count(end) != 1:
+        remedy = f"put one line `{begin}` and one line `{end}` where the figures belong"
         raise InvalidInput.one(document.name, path=document.name, problem="lacks its markers", remedy=remedy)
-    head, rest = text.split(_BEGIN)
-    tail = rest.split(_END)[1]
-    document.write_text(f"{head}{_BEGIN}\n{_markdown(results)}\n{_END}{tail}")
+    head, rest = whole.split(begin)
+    document.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 def _markdown(results: Mapping[str, Any]) -> str:

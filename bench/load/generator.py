@@ -87,7 +87,7 @@ async def put_load(endpoint: Endpoint, call: CheckedCall, *, connections: int, s
 async def _wrk(endpoint: Endpoint, call: CheckedCall, body: Path, connections: int, seconds: int) -> _Figures:
     headers = [f"{name}: {value}" for name, value in call.headers.items()]
     output = await _output(
-        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_WRK_SCRIPT),
+        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout=30s", "-s", str(_WRK_SCRIPT),
         f"http://{endpoint.http}{call.path}", "--", str(body), *headers,
     )  # fmt: skip
     figures = json.loads(output.strip().splitlines()[-1])

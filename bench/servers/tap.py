@@ -16,31 +16,38 @@ from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.manifest import BundleManifest
 from latentry_serving.contract.metrics import OPAQUE_CONNECTIONS_TOTAL, OPERATION, OUTCOME, REQUESTS_TOTAL, Outcome
 from latentry_serving.contract.operations import Operation
-from latentry_serving.contract.tap_config import Address, TapConfig
+from latentry_serving.contract.tap_config import Address, Sampling, TapConfig
 
 TAP = "Triton + tap"
 _START_SECONDS = 20.0
 
 
 @contextlib.asynccontextmanager
-async def tap(serving: Serving, manifest: BundleManifest, triton: Endpoint) -> AsyncIterator[tuple[Endpoint, Address]]:
-    """Runs a tap until the context ends; also gives the address of its admin API."""
+async def tap(
+    serving: Serving, manifest: BundleManifest, triton: Endpoint, *, name: str = TAP, sampling: Sampling | None = None
+) -> AsyncIterator[tuple[Endpoint, Address]]:
+    """Runs a tap until the context ends; also gives the address of its admin API.
+
+    Args:
+        name: as printed; no other server of this run may have it.
+        sampling: left out: none.
+    """
     anywhere = Address(port=0)
     config = TapConfig(
         model=manifest.name, version=manifest.version, digest=manifest.digest,
         operations=manifest.operations_by_model,
         http=anywhere, grpc=anywhere, admin=anywhere,
-        upstream_http=triton.http, upstream_grpc=triton.grpc,
+        upstream_http=triton.http, upstream_grpc=triton.grpc, sampling=sampling or Sampling(),
     )  # fmt: skip
-    file = serving.work_dir / "tap.json"
+    file = serving.work_dir / f"{name}.json"
     file.write_text(config.model_dump_json(by_alias=True))
-    log = serving.work_dir / "tap.log"
+    log = serving.work_dir / f"{name}.log"
     command = [sys.executable, "-m", "latentry_serving", "tap", "--config", file]
     async with running(command, log=log) as process:
         ports = await _ports(process, log)
         http, grpc = Address(port=ports["http"]), Address(port=ports["grpc"])
-        await wait_ready(TAP, process, http, serving.model, log)
-        endpoint = Endpoint(TAP, http, grpc, tuple(Protocol), family_of(process.pid))
+        await wait_ready(name, process, http, serving.model, log)
+        endpoint = Endpoint(name, http, grpc, tuple(Protocol), family_of(process.pid))
         yield endpoint, Address(port=ports["admin"])
 
 
