@@ -20,6 +20,7 @@ demo: setup ## train a VAE on real digits, bundle it, serve it on Triton behind 
 	@$(BIN)/python examples/digits/demo.py
 
 test: setup check ## everything: style, types, import contracts, unit, golden and wire tests
+	@scripts/test-programs
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: setup ## style, types and import contracts only
