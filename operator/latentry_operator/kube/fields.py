@@ -49,7 +49,8 @@ def _union(one: Fields, other: Fields) -> dict[str, Any]:
 def fingerprint(obj: Mapping[str, Any], fields: Fields, *, only_owned: bool) -> bytes:
     """A hash of an object's content: metadata's labels and annotations and everything beside metadata and status.
 
-    Lists that ``fields`` shows to be merged by key or as sets are hashed regardless of order.
+    Lists that ``fields`` shows to be merged by key or as sets are hashed regardless of order. An empty struct that
+    ``fields`` does not name is left out.
 
     Args:
         obj: a live or a desired object.
@@ -70,7 +71,8 @@ def _canonical(value: Any, fields: Fields, only_owned: bool) -> Any:
         return {
             name: _canonical(item, fields.get(f"f:{name}", {}), only_owned) if f"f:{name}" in fields else item
             for name, item in value.items()
-            if not only_owned or f"f:{name}" in fields
+            # Of an empty struct, such as an emptyDir's, Kubernetes 1.20 records no owner, so it cannot be compared.
+            if f"f:{name}" in fields or not (only_owned or (fields and item == {}))
         }
     if isinstance(value, list) and _is_merged(fields):
         return sorted(

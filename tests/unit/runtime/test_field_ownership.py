@@ -110,6 +110,17 @@ def managed(manager: str, operation: str, owned: fields.Fields, subresource: str
     return {"manager": manager, "operation": operation, "fieldsV1": owned, "subresource": subresource}
 
 
+def test_an_empty_struct_whose_ownership_the_server_does_not_record_is_no_difference() -> None:
+    """Kubernetes 1.20 records ``emptyDir: {}`` of a volume as its name alone; each restart would write it again."""
+    volumes = [{"name": "tmp", "emptyDir": {}}]
+    owned = {"f:spec": {"f:volumes": {'k:{"name":"tmp"}': {".": {}, "f:name": {}}}}}
+    assert same({"spec": {"volumes": volumes}}, {"spec": {"volumes": volumes}}, owned)
+    newer = {"f:spec": {"f:volumes": {'k:{"name":"tmp"}': {".": {}, "f:name": {}, "f:emptyDir": {}}}}}
+    assert same({"spec": {"volumes": volumes}}, {"spec": {"volumes": volumes}}, newer)
+    gone = [{"name": "tmp", "configMap": {"name": "x"}}]
+    assert not same({"spec": {"volumes": gone}}, {"spec": {"volumes": volumes}}, newer)
+
+
 def test_owners_are_told_apart() -> None:
     entries = [
         managed("latentry", "Apply", {"f:spec": {"f:a": {}}}),
