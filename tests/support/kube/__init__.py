@@ -5,6 +5,7 @@ from kube.assets import Assets, NoControlPlane, find_assets
 from kube.behaviour import CRASH, HANG, NO_IMAGE, NO_ROOM, READY, Behaviour, slow
 from kube.control_plane import ControlPlane
 from kube.crds import install_crds, our_crds, upstream_crds
+from kube.proxy import FaultPlan, FaultProxy
 from kube.stand_in import StandIn
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "Assets",
     "Behaviour",
     "ControlPlane",
+    "FaultPlan",
+    "FaultProxy",
     "Kind",
     "NoControlPlane",
     "Obj",
