@@ -166,7 +166,7 @@ def _duration(text: str) -> Duration:
 
 def main(
     network: Annotated[Network, typer.Option(help="Which encoder.")] = Network.DIGITS,
-    max_queue_delay: Annotated[str, typer.Option(help="How long a request may wait for a batch.")] = "500us",
+    max_queue_delay: Annotated[str, typer.Option(help="How long a request may wait for a batch.")] = "0s",
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each server per case.")] = 6,
     seconds: Annotated[int, typer.Option(min=1, help="Length of a run.")] = 2,
     out: Annotated[Path, typer.Option(help="Results file.")] = report.RESULTS,

@@ -100,7 +100,7 @@ class Runtime(ApiModel):
     """Copies of each operation's graph in one replica, on each GPU or on the CPU. Unit: instances."""
     max_batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     """Most samples that Triton puts into one execution. Unit: samples."""
-    max_queue_delay: Time = Duration(500_000)
+    max_queue_delay: Time = Duration(0)
     """Longest time a request waits for others to share its batch; 0s sends it on at once. Unit: time, such as 500us."""
     resources: Resources = Resources()
     """CPU and memory of the Triton container."""

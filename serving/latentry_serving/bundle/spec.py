@@ -95,7 +95,7 @@ class RuntimeSpec(_Frozen):
 
     max_batch_size: int = Field(default=32, ge=1, le=65_536)
     """Rows in one execution."""
-    max_queue_delay: Duration = Duration(500_000)
+    max_queue_delay: Duration = Duration(0)
     """Longest time a request waits for others to share its execution."""
     instances: int = Field(default=1, ge=1, le=1024)
     """Copies of each model per device."""

@@ -16,7 +16,7 @@ from latentry_operator.plan.types import PlanSettings
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.contract.metrics import DEFAULT_LATENCY_BUCKETS_SECONDS
 from latentry_serving.contract.operations import Family, Operation
-from latentry_serving.contract.tap_config import Address, TapConfig
+from latentry_serving.contract.tap_config import Address, Sampling, TapConfig
 from latentry_serving.contract.units import Duration
 
 SETTINGS = PlanSettings()
@@ -49,13 +49,18 @@ def test_without_a_pool_it_runs_on_cpu(latent_model: Any, bundle: Any) -> None:
 def test_the_tap_is_configured_from_the_bundle_on_top_of_the_settings(latent_model: Any, bundle: Any) -> None:
     base = TapConfig(http=Address(port=0), drain_seconds=3, latency_buckets_seconds=(0.01, 0.1))
     manifest = bundle()
-    model = latent_model(slo={"latency": [{"within": "30ms", "objective": 99}]})
+    base = base.model_copy(update={"sampling": Sampling(max_bytes=1_000)})
+    model = latent_model(
+        slo={"latency": [{"within": "30ms", "objective": 99}]}, monitoring={"sampling": {"maxPerSecond": 7}}
+    )
     tap = plan(model, manifest, PlanSettings(tap=base)).tap
     assert (tap.model, tap.version, tap.digest) == ("digits-vae", "3", manifest.digest)
     assert tap.operations["digits_score"] is Operation.SCORE
     assert len(tap.operations) == 5
     assert tap.latency_buckets_seconds == (0.01, 0.03, 0.1)
     assert (tap.http.port, tap.drain_seconds) == (0, 3)
+    assert tap.sampling == Sampling(max_per_second=7, max_bytes=1_000)
+    assert tap.embedding_space == manifest.contract.embedding_space
     assert TapConfig.model_validate_json(tap.model_dump_json(by_alias=True)) == tap
 
 

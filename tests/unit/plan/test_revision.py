@@ -28,7 +28,7 @@ SAME_PODS = [
     {"rollout": {"strategy": "Canary"}},
     {"slo": {"period": "7d", "availability": 99}},
     # the default written out
-    {"runtime": {"instances": 1, "maxBatchSize": 32, "maxQueueDelay": "0.5ms", "resources": {"limits": {}}}},
+    {"runtime": {"instances": 1, "maxBatchSize": 32, "maxQueueDelay": "0ms", "resources": {"limits": {}}}},
     {"monitoring": {"golden": {"every": "1m"}}},
 ]
 
