@@ -2,16 +2,18 @@
 
 Run from the repository: ``python -m bench.soak_tap [--minutes N]``. Calls of both protocols and three sizes, new
 connections for every burst, clients that leave in the middle of a call, bytes that are no HTTP/2; samples are taken.
-After a warm-up of a sixth of the time the tap's memory, descriptors and threads are noted, and again at the end.
+The tap's memory, descriptors and threads are noted after every burst. The first third of the time is warm-up; in the
+last third all three must be what they were in the second.
 """
 
 import asyncio
 import contextlib
 import itertools
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,16 +30,23 @@ from bench.servers.triton import triton
 from rich.console import Console
 
 from latentry_serving.contract.errors import LatentryError, OperationFailed
-from latentry_serving.contract.tap_config import Sampling
+from latentry_serving.contract.tap_config import SampleQueue, Sampling
 
-_PROTOCOLS = (Protocol.JSON, Protocol.BINARY, Protocol.GRPC)
-_PAYLOADS = (1 << 10, 1 << 16, 1 << 20)
+_SMALL, _MEDIUM, _LARGE = 1 << 10, 1 << 16, 1 << 20
+_CALLS = [
+    (protocol, payload)
+    for protocol in (Protocol.JSON, Protocol.BINARY, Protocol.GRPC)
+    for payload in (_SMALL, _MEDIUM, _LARGE)
+    if (protocol, payload) != (Protocol.JSON, _LARGE)  # Triton reads that for seconds
+]
 _CONNECTIONS = 16
+_BURST_SECONDS = 2
+_SETTLE_SECONDS = 0.5
 _LEAVERS = 20
-_WARM_UP_SHARE = 6
-_GROWTH_MB = 8.0
-"""An allocator's noise; a leak of 100 bytes a call is far above it after half an hour."""
-_SAMPLES_PER_SECOND = 50
+_GROWTH_MB = 16.0
+"""Samples on their way and an allocator's noise; half an hour has millions of calls."""
+_SAMPLING = Sampling(max_per_second=50, max_bytes=1 << 20, queue=SampleQueue(bytes=4 << 20))
+"""With a short queue: with the default one up to 64 MB of samples may come and go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,15 @@ class Size:
     def of(cls, process: psutil.Process) -> "Size":
         return cls(process.memory_info().rss / 1e6, process.num_fds(), process.num_threads())
 
+    @classmethod
+    def median(cls, sizes: Sequence["Size"]) -> "Size":
+        """Medians: what samples hold comes and goes, up to the limit of their queue."""
+        return cls(
+            statistics.median(size.memory_mb for size in sizes),
+            statistics.median_low([size.descriptors for size in sizes]),
+            statistics.median_low([size.threads for size in sizes]),
+        )
+
 
 @contextlib.asynccontextmanager
 async def _tap_before_triton() -> AsyncIterator[tuple[Endpoint, Endpoint]]:
@@ -59,37 +77,36 @@ async def _tap_before_triton() -> AsyncIterator[tuple[Endpoint, Endpoint]]:
         folder, bundle = Path(name), Path(name, "bundle")
         manifest = build_light(bundle)
         serving = Serving(MODEL, bundle, folder, MAX_BATCH_SIZE, 0)
-        sampling = Sampling(max_per_second=_SAMPLES_PER_SECOND)
         async with triton(serving, bundle, manifest) as direct, tap(
-            serving, manifest, direct, sampling=sampling
+            serving, manifest, direct, sampling=_SAMPLING
         ) as (tapped, _):  # fmt: skip
             yield direct, tapped
 
 
-async def soak(minutes: float, console: Console) -> tuple[Size, Size, int]:
-    """Runs the traffic; answers the tap's size after the warm-up and at the end, and the calls made.
+async def soak(minutes: float, console: Console) -> tuple[list[Size], int]:
+    """Runs the traffic; answers the tap's size after each burst, and the calls made.
 
     Raises:
         OperationFailed: something does not start, or a call failed.
     """
     require_generators()
     async with _tap_before_triton() as (direct, tapped):
-        calls = [await _checked(direct, protocol, size) for protocol in _PROTOCOLS for size in _PAYLOADS]
+        calls = [await _checked(direct, protocol, size) for protocol, size in _CALLS]
         process = psutil.Process(tapped.pids[0])
         end_s = time.monotonic() + minutes * 60
-        warm_s = end_s - minutes * 60 * (1 - 1 / _WARM_UP_SHARE)
-        warm: Size | None = None
+        sizes: list[Size] = []
         made = 0
-        for call in itertools.cycle(calls):
-            load = await put_load(tapped, call, connections=_CONNECTIONS, seconds=1)
-            made += load.requests
-            await asyncio.gather(*(_leave(tapped, call) for _ in range(_LEAVERS)))
-            if warm is None and time.monotonic() >= warm_s:
-                warm = await _settled(process)
-                console.print(f"after the warm-up: {warm}", highlight=False)
-            if time.monotonic() >= end_s and warm is not None:
-                return warm, await _settled(process), made
-    raise AssertionError("the cycle has no end")
+        with console.status("soaking") as status:
+            for call in itertools.cycle(calls):
+                load = await put_load(tapped, call, connections=_CONNECTIONS, seconds=_BURST_SECONDS)
+                made += load.requests
+                await asyncio.gather(*(_leave(tapped, call) for _ in range(_LEAVERS)))
+                await asyncio.sleep(_SETTLE_SECONDS)
+                sizes.append(Size.of(process))
+                status.update(f"{made:,} calls: {sizes[-1].memory_mb:.0f} MB")
+                if time.monotonic() >= end_s:
+                    break
+        return sizes, made
 
 
 async def _checked(direct: Endpoint, protocol: Protocol, size: int) -> CheckedCall:
@@ -108,18 +125,14 @@ async def _leave(tapped: Endpoint, call: CheckedCall) -> None:
     writer.transport.abort()
 
 
-async def _settled(process: psutil.Process) -> Size:
-    """The size once the last connections are gone."""
-    await asyncio.sleep(2)
-    return Size.of(process)
-
-
-def main(minutes: Annotated[float, typer.Option(min=0.5, help="How long.")] = 30) -> None:
+def main(minutes: Annotated[float, typer.Option(min=1, help="How long.")] = 30) -> None:
     """Soak the tap; exit code 1 when it grew."""
     console = Console()
     try:
-        before, after, calls = asyncio.run(soak(minutes, console))
-        console.print(f"at the end, {calls:,} calls later: {after}", highlight=False)
+        sizes, calls = asyncio.run(soak(minutes, console))
+        third = len(sizes) // 3
+        before, after = Size.median(sizes[third : 2 * third]), Size.median(sizes[2 * third :])
+        console.print(f"{calls:,} calls; second third: {before}; last third: {after}", highlight=False)
         _judge(before, after)
     except LatentryError as error:
         Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
