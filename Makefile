@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check generate control-plane bench lock clean
+.PHONY: help setup demo test check generate control-plane bench bench-tap bench-operator fuzz soak lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,18 @@ control-plane: ## a real Kubernetes API server for the wire tests, built once fr
 
 bench: setup ## Triton + tap against Triton, MLServer and KServe's ModelServer (about 10 minutes)
 	@$(BIN)/python -m bench.serving
+
+bench-tap: setup ## the tap against nginx and HAProxy (about 11 minutes)
+	@$(BIN)/python -m bench.tap
+
+bench-operator: setup ## hundreds of LatentModels on a real API server
+	@$(BIN)/python -m bench.operator
+
+fuzz: setup ## the tap's observers, coverage-guided (10 minutes)
+	@$(BIN)/python -m bench.fuzz_tap
+
+soak: setup ## the tap under load for half an hour
+	@$(BIN)/python -m bench.soak_tap
 
 lock: setup ## renew constraints.txt from the packages now installed
 	@(sed -n 1p constraints.txt; $(BIN)/pip freeze --exclude-editable | sed -E 's/\+[a-z0-9.]+$$//' | sort -f) > constraints.new
