@@ -81,7 +81,7 @@ async def test_change_comes_up_beside_and_takes_over_when_ready(
 ) -> None:
     await world.apply(make_model("tiny", workload=workload))
     old = (await world.complete("tiny"))["status"]["stable"]["revision"]
-    stand_in.script(world.namespace, "tiny-*", slow(2))
+    stand_in.script(world.namespace, "tiny-*", slow(10))  # time enough to look at everything in between
     await world.apply(make_model("tiny", workload=workload, runtime={"instances": 2}))
     during = await world.until("tiny", "Progressing", "True", "Replacing")
     assert during["status"]["stable"]["revision"] == old
