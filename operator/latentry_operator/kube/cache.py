@@ -11,7 +11,7 @@ from typing import Any
 
 from latentry_operator.kube import kinds
 from latentry_operator.kube.client import Client
-from latentry_operator.kube.discovery import served_kinds
+from latentry_operator.kube.discovery import preferred, served_kinds
 from latentry_operator.kube.errors import KubeError
 from latentry_operator.kube.informer import Informer
 from latentry_operator.kube.kinds import Key, Kind
@@ -130,6 +130,8 @@ class Cache:
                 continue
             for informer in self._informers():
                 informer.set_served(informer.kind in served)
+            # A server that starts has custom resources before it names them: what can be watched is served.
+            served = preferred(served | {informer.kind for informer in self._informers() if informer.served})
             if served != self._served:
                 await self._adopt(served)
             await asyncio.sleep(self._discovery_seconds)

@@ -99,6 +99,12 @@ class Client:
         params |= {"continue": start} if start else {}
         return await self._call("list", kind, "GET", kind.path(namespace), params)
 
+    async def uid(self, kind: Kind, key: Key) -> str | None:
+        """The object's uid as it is now, None where there is none; a list, for kinds that we may list but not get."""
+        params = {"fieldSelector": f"metadata.name={key[1]}"}
+        found = await self._call("list", kind, "GET", kind.path(key[0]), params)
+        return next((str(item["metadata"]["uid"]) for item in found["items"]), None)
+
     async def apply(self, kind: Kind, obj: Obj, *, force: bool, subresource: str = "", dry_run: bool = False) -> Obj:
         """Server-side apply of an object, or of a subresource of it.
 

@@ -1,7 +1,7 @@
 """Which kinds the API server serves; optional CRDs may come and go while we run."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from latentry_operator.kube.client import Client
 from latentry_operator.kube.kinds import PREFERRED_OVER, Kind
@@ -20,5 +20,9 @@ async def served_kinds(client: Client, kinds: Iterable[Kind]) -> frozenset[Kind]
         root: {resource["name"] for resource in (document or {}).get("resources", ())}
         for root, document in zip(roots, documents, strict=True)
     }
-    found = {kind for kind in wanted if kind.plural in resources[kind.root]}
-    return frozenset(kind for kind in found if PREFERRED_OVER.get(kind) not in found)
+    return preferred({kind for kind in wanted if kind.plural in resources[kind.root]})
+
+
+def preferred(kinds: Collection[Kind]) -> frozenset[Kind]:
+    """Without those of which a preferred version is there too."""
+    return frozenset(kind for kind in kinds if PREFERRED_OVER.get(kind) not in kinds)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from latentry_operator.api.latentmodel import LatentModel
 from latentry_operator.api.status import Workload
 from latentry_operator.kube.kinds import CHILDREN, DEPLOYMENT, Kind, Obj
+from latentry_operator.kube.records import Child
 from latentry_operator.plan.cluster import (
     Autoscaler,
     Capabilities,
@@ -97,6 +98,19 @@ def unwanted(seen: Seen, decision: Decision) -> list[tuple[Kind, str]]:
         and not child.deleting
         and (kind, child.key[1]) not in wanted
         and child.revision not in decision.kept
+    ]
+
+
+def leftovers(seen: Seen) -> list[tuple[Kind, Child]]:
+    """Objects of ours that belong to a deleted LatentModel of this name, and that nothing has begun to remove."""
+    return [
+        (kind, child)
+        for kind, child in seen.children
+        if child.owned
+        and not child.deleting
+        and child.owner is not None
+        and child.owner != seen.owner
+        and (child.owner.kind, child.owner.name) == (seen.owner.kind, seen.owner.name)
     ]
 
 

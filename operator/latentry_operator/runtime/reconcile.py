@@ -16,7 +16,7 @@ from latentry_operator.kube.kinds import LATENT_MODEL, Key, Kind, Obj
 from latentry_operator.kube.status import write_status
 from latentry_operator.plan.facts import ClusterSettings
 from latentry_operator.runtime.capabilities import capabilities
-from latentry_operator.runtime.decide import Decision, decide, invalid, unwanted
+from latentry_operator.runtime.decide import Decision, decide, invalid, leftovers, unwanted
 from latentry_operator.runtime.observe import WORKLOADS, Seen, Specs, observe
 from latentry_operator.runtime.pools import Pools
 from latentry_operator.runtime.report import Report, happenings, restored
@@ -83,6 +83,7 @@ class Reconciler:
     async def _carry_out(self, seen: Seen, model: LatentModel | None, decision: Decision) -> float | None:
         applied: list[Applied] = []
         try:
+            await self._clear(seen)
             for stage in _stages(decision.objects):
                 applied += await self._apply(seen, stage)
             taken = [one for one in applied if one.effect is Effect.REFUSED]
@@ -101,6 +102,21 @@ class Reconciler:
         blocked = "; ".join(one.message for one in applied if one.effect is Effect.BLOCKED)
         await self._report(Report(seen, model, decision=decision, cleanup=blocked))
         return None
+
+    async def _clear(self, seen: Seen) -> None:
+        """Remove what a deleted model of this name left.
+
+        The garbage collector would, but one whose watch broke while the model was deleted and made again takes the
+        new one for the old one, and never does.
+        """
+        deps, key = self._deps, seen.record.key
+        left = leftovers(seen)
+        # Were the one we see the deleted one, these would be the objects of its successor.
+        if not left or await deps.client.uid(LATENT_MODEL, key) != seen.owner.uid:
+            return
+        for kind, child in left:
+            await deps.applier.remove(kind, key, child)
+            log.info("leftover of a deleted model removed", extra={"kind": kind.name, "object_name": child.key[1]})
 
     async def _apply(self, seen: Seen, objects: Sequence[tuple[Kind, Obj]]) -> list[Applied]:
         deps = self._deps

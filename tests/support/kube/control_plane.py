@@ -6,7 +6,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -123,6 +124,16 @@ class ControlPlane:
         """Kill it and start it again, with the same port and the same data."""
         self.kill_api_server()
         self.start_api_server()
+
+    @contextmanager
+    def controllers_paused(self) -> Iterator[None]:
+        """No Deployment is rolled out and nothing is garbage collected meanwhile."""
+        assert self._controller_manager is not None
+        self._controller_manager.pause()
+        try:
+            yield
+        finally:
+            self._controller_manager.resume()
 
     def resident_bytes(self) -> dict[str, int]:
         """Memory per process, bytes."""

@@ -45,6 +45,17 @@ class Child:
             return 0
         return int(psutil.Process(self._process.pid).memory_info().rss)
 
+    def pause(self) -> None:
+        """SIGSTOP: it is there and does nothing, until :meth:`resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def stop(self) -> None:
         """Ask it to end, and kill it where it has not after ten seconds."""
         self._end(signal.SIGTERM)

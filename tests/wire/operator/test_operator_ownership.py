@@ -1,14 +1,14 @@
 """Who owns what, on a real API server.
 
 Covered: names that are taken, children edited and deleted by hand, fields that another manager applied, orphans taken
-back, leftovers pruned, objects of a deleted model of the same name.
+back, leftovers pruned, objects of a deleted model of the same name, also while nothing is garbage collected.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kube import Kind, Obj, kinds
+from kube import ControlPlane, Kind, Obj, kinds
 
 from latentry_operator.runtime import reconcile
 from latentry_operator.runtime.operator import Operator
@@ -142,3 +142,27 @@ async def test_a_model_made_again_at_once_waits_for_the_old_objects_to_go(
     for kind in (kinds.service, kinds.inference_service, kinds.config_map):
         for item in await world.owned(kind):
             assert item["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]
+
+
+async def test_what_the_garbage_collector_misses_of_a_deleted_model_is_removed(
+    permitted: ControlPlane, operator: Operator, world: Any, make_model: Make
+) -> None:
+    """It does after an API server's restart: of a model deleted and made again meanwhile it sees only a change."""
+    await world.apply(make_model("tiny"))
+    revision = (await world.complete("tiny"))["status"]["stable"]["revision"]
+    with permitted.controllers_paused():
+        await world.api.delete(kinds.latent_model, world.namespace, "tiny")
+        made = await world.apply(make_model("tiny", runtime={"instances": 2}))
+
+        async def renewed() -> bool:
+            owners = {
+                owner["uid"]
+                for kind in (kinds.service, kinds.inference_service, kinds.config_map)
+                for item in await world.owned(kind)
+                for owner in item["metadata"]["ownerReferences"]
+            }
+            return owners == {made["metadata"]["uid"]}
+
+        await world.eventually(renewed)
+        assert revision not in await world.names(kinds.inference_service)
+    await world.complete("tiny", seconds=60)
