@@ -1,8 +1,12 @@
-"""The tap's one set of figures; `/metrics` and `/slis` are two views of it. Pure; one thread writes, any may read."""
+"""The tap's one set of figures; `/metrics` and `/slis` are two views of it. Pure; one thread writes, any may read.
+
+A finished call is counted when its book is settled, which whoever writes it does several times a second.
+"""
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 from latentry_serving.contract.metrics import (
@@ -15,8 +19,10 @@ from latentry_serving.contract.metrics import (
     RefusedReason,
 )
 from latentry_serving.sli.calls import Call
-from latentry_serving.sli.tally import History
-from latentry_serving.sli.trace import TraceContext
+from latentry_serving.sli.tally import History, first_responses_s, latencies_s
+
+_MOST_UNSETTLED = 256
+"""Calls of a series that wait to be added up; many at once cost a fraction of what each would alone."""
 
 
 class SeriesKey(NamedTuple):
@@ -48,19 +54,22 @@ class Buckets:
         self.exemplars: list[Exemplar | None] = [None] * (len(self.bounds) + 1)
         """The latest of each bucket."""
 
-    def record(self, seconds: float, trace: TraceContext | None = None, at_s: float = 0.0) -> None:
-        """Adds one duration; a duration equal to a bound is within it."""
-        bucket = bisect_left(self.bounds, seconds)
-        self.counts[bucket] += 1
-        self.sum += seconds
-        if trace is not None and trace.sampled:
-            self.exemplars[bucket] = Exemplar(trace.trace_id, seconds, at_s)
+    def record(self, seconds: Iterable[float]) -> None:
+        """Adds durations; a duration equal to a bound is within it."""
+        durations = list(seconds)
+        for bucket, count in Counter(map(bisect_left, repeat(self.bounds), durations)).items():
+            self.counts[bucket] += count
+        self.sum += sum(durations)
+
+    def illustrate(self, exemplar: Exemplar) -> None:
+        """Makes a recorded call the latest of its bucket."""
+        self.exemplars[bisect_left(self.bounds, exemplar.seconds)] = exemplar
 
 
 class Series:
     """Everything known about one combination of labels."""
 
-    __slots__ = ("first_response", "history", "in_flight", "key", "latency")
+    __slots__ = ("_unsettled", "first_response", "history", "in_flight", "key", "latency")
 
     def __init__(self, key: SeriesKey, bounds_s: Sequence[float]) -> None:
         self.key = key
@@ -68,15 +77,31 @@ class Series:
         self.history = History()
         self.latency = Buckets(bounds_s)
         self.first_response = Buckets(bounds_s)
+        self._unsettled: list[Call] = []
 
-    def finish(self, call: Call, outcome: Outcome) -> None:
-        """Counts a call that ended with an outcome."""
+    def finish(self, call: Call) -> None:
+        """Takes a call that ended with an outcome; `settle` counts it."""
+        self._unsettled.append(call)
+        if len(self._unsettled) >= _MOST_UNSETTLED:
+            self.settle()
+
+    def settle(self) -> None:
+        """Counts the calls that finished since the last time."""
+        if not self._unsettled:
+            return
+        calls, self._unsettled = self._unsettled, []
+        self.history.add(calls)
+        self.latency.record(latencies_s(calls))
+        self.first_response.record(first_responses_s(calls))
+        for call in calls:
+            if call.trace is not None and call.trace.sampled and call.outcome is Outcome.OK:
+                self._illustrate(call, call.trace.trace_id)
+
+    def _illustrate(self, call: Call, trace_id: int) -> None:
         ended_s = call.last_response_s if call.last_response_s is not None else call.started_s
-        self.history.add(call, outcome, ended_s)
-        if outcome is Outcome.OK:
-            self.latency.record(ended_s - call.started_s, call.trace, ended_s)
-            if call.first_response_s is not None:
-                self.first_response.record(call.first_response_s - call.started_s, call.trace, ended_s)
+        for buckets, until_s in ((self.latency, call.last_response_s), (self.first_response, call.first_response_s)):
+            if until_s is not None:
+                buckets.illustrate(Exemplar(trace_id, until_s - call.started_s, ended_s))
 
 
 class SliBook:
@@ -104,14 +129,19 @@ class SliBook:
 
     def call_started(self, call: Call) -> None:
         """One more call in flight."""
-        self._at(SeriesKey(call.operation, call.protocol, call.kind)).in_flight += 1
+        self._of(call).in_flight += 1
 
     def call_finished(self, call: Call) -> None:
-        """One call fewer in flight; counted when its outcome is known."""
-        series = self._at(SeriesKey(call.operation, call.protocol, call.kind))
+        """One call fewer in flight; counted, once settled, when its outcome is known."""
+        series = self._of(call)
         series.in_flight -= 1
         if call.outcome is not None:
-            series.finish(call, call.outcome)
+            series.finish(call)
+
+    def settle(self) -> None:
+        """Counts the calls that finished since the last time. For the writing thread."""
+        for series in self._series.values():
+            series.settle()
 
     def connection_opened(self, protocol: Protocol) -> None:
         """A client connected."""
@@ -134,7 +164,8 @@ class SliBook:
         self.refused[protocol, reason] += 1
         if reason is RefusedReason.UPSTREAM_UNAVAILABLE:
             call = Call(protocol, OTHER_OPERATION, CallKind.UNARY, started_s=now_s, last_response_s=now_s)
-            self._at(SeriesKey(OTHER_OPERATION, protocol, CallKind.UNARY)).finish(call, Outcome.UPSTREAM_UNAVAILABLE)
+            call.outcome = Outcome.UPSTREAM_UNAVAILABLE
+            self._of(call).finish(call)
 
     @property
     def series(self) -> list[Series]:
@@ -145,6 +176,11 @@ class SliBook:
     def inference_series(self) -> list[Series]:
         """The series of unary inference: what an SLO speaks about."""
         return [s for s in self.series if s.key.operation != MANAGEMENT_OPERATION and s.key.kind is CallKind.UNARY]
+
+    def _of(self, call: Call) -> Series:
+        # A plain tuple finds its equal without the cost of a named one.
+        series = self._series.get((call.operation, call.protocol, call.kind))  # type: ignore[call-overload]
+        return series or self._at(SeriesKey(call.operation, call.protocol, call.kind))
 
     def _at(self, key: SeriesKey) -> Series:
         series = self._series.get(key)

@@ -1,6 +1,8 @@
 """Counts of finished calls: since the start, and over the last minute. Pure; the clock is an argument."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from latentry_serving.contract.metrics import SERVER_FAULTS, Outcome
 from latentry_serving.sli.calls import Call
@@ -22,14 +24,15 @@ class Tally:
         self.latency = LogHistogram()
         self.first_response = LogHistogram()
 
-    def add(self, call: Call, outcome: Outcome) -> None:
-        """Counts one finished call."""
-        self.outcomes[outcome] += 1
-        self.request_bytes += call.request_bytes
-        self.response_bytes += call.response_bytes
-        if outcome is Outcome.OK and call.last_response_s is not None and call.first_response_s is not None:
-            self.latency.record(call.last_response_s - call.started_s)
-            self.first_response.record(call.first_response_s - call.started_s)
+    def add(self, calls: Sequence[Call]) -> None:
+        """Counts finished calls with an outcome."""
+        for outcome, count in Counter([call.outcome for call in calls]).items():
+            if outcome is not None:
+                self.outcomes[outcome] += count
+        self.request_bytes += sum([call.request_bytes for call in calls])
+        self.response_bytes += sum([call.response_bytes for call in calls])
+        self.latency.record(latencies_s(calls))
+        self.first_response.record(first_responses_s(calls))
 
     def absorb(self, other: "Tally") -> None:
         """Adds everything another tally has counted."""
@@ -64,12 +67,15 @@ class History:
         self._current = Tally()
         self._parts: tuple[Tally, tuple[tuple[int, Tally], ...]] = (Tally(), ())
 
-    def add(self, call: Call, outcome: Outcome, now_s: float) -> None:
-        """Counts one call that finished at ``now_s``, a monotonic time."""
-        slot = int(now_s / SLOT_SECONDS)
-        if slot > self._current_slot:
-            self._begin(slot)
-        self._current.add(call, outcome)
+    def add(self, calls: Sequence[Call]) -> None:
+        """Counts finished calls with an outcome, in the order in which they finished."""
+        if _slot(calls[0]) == _slot(calls[-1]) <= self._current_slot:  # as nearly always
+            self._current.add(calls)
+            return
+        for slot, together in groupby(calls, key=_slot):
+            if slot > self._current_slot:
+                self._begin(slot)
+            self._current.add(list(together))
 
     def recent(self, now_s: float) -> list[Tally]:
         """The parts of the last minute."""
@@ -87,6 +93,29 @@ class History:
             before, slots = added_up((before, slots[0][1])), slots[1:]
         self._current_slot, self._current = slot, Tally()
         self._parts = before, (*slots, (slot, self._current))
+
+
+def latencies_s(calls: Iterable[Call]) -> list[float]:
+    """First request byte to last response byte of the calls that ended ok, in seconds."""
+    return [
+        call.last_response_s - call.started_s
+        for call in calls
+        if call.outcome is Outcome.OK and call.last_response_s is not None
+    ]
+
+
+def first_responses_s(calls: Iterable[Call]) -> list[float]:
+    """First request byte to first response byte of the calls that ended ok, in seconds."""
+    return [
+        call.first_response_s - call.started_s
+        for call in calls
+        if call.outcome is Outcome.OK and call.first_response_s is not None
+    ]
+
+
+def _slot(call: Call) -> int:
+    """The slot in which a call ended."""
+    return int((call.last_response_s if call.last_response_s is not None else call.started_s) / SLOT_SECONDS)
 
 
 def added_up(parts: Iterable[Tally]) -> Tally:

@@ -10,8 +10,25 @@ _PREFIX_BYTES = 5
 _READ_BYTES = 1_024
 _MODEL_NAME_FIELD = 1
 _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+_PLAIN_TAG = _MODEL_NAME_FIELD << 3 | _DELIMITED
+_PLAIN_BYTES = 0x7F  # a length of one byte
 _MAX_VARINT_BYTES = 10
 _ZLIB_WINDOWS = {b"gzip": 31, b"deflate": 15}
+
+
+def plain_model_name(data: bytes, start: int, end: int) -> bytes | None:
+    """The name where nearly every client puts it: first in an uncompressed message that ``data[start:end]`` begins.
+
+    None where it is elsewhere, or not all there yet: then a `ModelNameReader` finds it.
+    """
+    name_at = start + _PREFIX_BYTES + 2
+    if name_at > end or data[start] or data[start + _PREFIX_BYTES] != _PLAIN_TAG:
+        return None
+    size = data[name_at - 1]
+    message_bytes = int.from_bytes(data[start + 1 : start + _PREFIX_BYTES])
+    if size > _PLAIN_BYTES or name_at + size > end or size + 2 > message_bytes:
+        return None
+    return data[name_at : name_at + size]
 
 
 class ModelNameReader:

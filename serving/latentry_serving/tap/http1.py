@@ -7,12 +7,19 @@ from latentry_serving.sli.calls import Call, CallListener
 from latentry_serving.sli.catalogue import Catalogue
 from latentry_serving.sli.outcome import of_http_status
 from latentry_serving.tap.http1_framing import MessageFramer
-from latentry_serving.tap.http1_heads import parse_request_head, parse_response_head
+from latentry_serving.tap.http1_heads import (
+    RequestHead,
+    known_request_head,
+    known_response_head,
+    parse_request_head,
+    parse_response_head,
+)
 from latentry_serving.tap.observation import SightLost, malformed, too_large
 
 MAX_PIPELINED = 1_000
 _NO_CONTENT = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
+_BODIES_NOT_AS_ANNOUNCED = frozenset({b"HEAD", b"CONNECT"})
 
 
 class _Exchange:
@@ -105,13 +112,30 @@ class _Requests:
         if len(self._awaiting) >= MAX_PIPELINED:
             raise too_large(f"more than {MAX_PIPELINED} pipelined requests")
         request = parse_request_head(head)
+        self.sending = self._begin(request, self._started_s)
+        return request.body_bytes
+
+    def whole_message(self, data: bytes, body_at: int, now_s: float) -> bool:
+        request = known_request_head(data[:body_at])
+        size = len(data) - body_at
+        if request is None or request.body_bytes != size or len(self._awaiting) >= MAX_PIPELINED:
+            return False
+        exchange = self._begin(request, now_s)
+        exchange.request_ended = True
+        call = exchange.call
+        call.request_bytes = size
+        if call.sink is not None and size:
+            call.sink.request_received(data, body_at, len(data))
+        return True
+
+    def _begin(self, request: RequestHead, started_s: float) -> _Exchange:
         operation, kind = self._catalogue.http(request.method, request.path)
-        call = Call(Protocol.HTTP, operation, kind, self._started_s, head=request, trace=request.trace)
-        self.sending = _Exchange(call, request.method)
-        self._awaiting.append(self.sending)
+        call = Call(Protocol.HTTP, operation, kind, started_s, head=request, trace=request.trace)
+        exchange = _Exchange(call, request.method)
+        self._awaiting.append(exchange)
         self._listener.call_begun(call)
         self._listener.call_started(call)
-        return request.body_bytes
+        return exchange
 
     def body_received(self, data: bytes, start: int, end: int) -> None:
         if self.sending is not None:
@@ -170,6 +194,25 @@ class _Responses:
             self._stray_bytes = max(body, 0)
             return 0
         return 0 if self._status in _NO_CONTENT else body
+
+    def whole_message(self, data: bytes, body_at: int, now_s: float) -> bool:
+        answer = known_response_head(data[:body_at])
+        size = len(data) - body_at
+        if answer is None or answer.body_bytes != size or not self._awaiting:
+            return False
+        exchange = self._awaiting[0]
+        if answer.status < 200 or answer.status in _NO_CONTENT or exchange.method in _BODIES_NOT_AS_ANNOUNCED:
+            return False
+        self._status, self._stray_bytes = answer.status, 0
+        call = exchange.call
+        call.first_response_s = now_s
+        call.response_bytes = size
+        if call.sink is not None:
+            call.sink.answered(answer)
+            if size and call.sink is not None:
+                call.sink.response_received(data, body_at, len(data))
+        self.message_complete(now_s)
+        return True
 
     def body_received(self, data: bytes, start: int, end: int) -> None:
         if self._awaiting:

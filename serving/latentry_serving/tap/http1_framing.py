@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol as Interface
 
-from latentry_serving.tap.http1_heads import CHUNKED, UNTIL_CLOSE
+from latentry_serving.tap.http1_heads import CHUNKED, REMEMBERED_HEAD_BYTES, UNTIL_CLOSE
 from latentry_serving.tap.observation import malformed, too_large
 
 MAX_HEAD_BYTES = 65_536
@@ -31,6 +31,13 @@ class MessageHandler(Interface):
     def message_complete(self, now_s: float) -> None:
         """A message's last byte."""
 
+    def whole_message(self, data: bytes, body_at: int, now_s: float) -> bool:
+        """Takes ``data`` when that is one message, all of it, with a head that was read before.
+
+        Answers False, nothing changed, where anything speaks against that: then the other methods hear of it piece by
+        piece. Nearly every call comes so, and costs a fraction.
+        """
+
 
 class MessageFramer:
     """A state machine over bytes. Holds at most one head or one line."""
@@ -41,11 +48,8 @@ class MessageFramer:
         self._partial = bytearray()
         self._left = 0
         self._trailer_bytes = 0
-
-    @property
-    def between_messages(self) -> bool:
+        self.between_messages = True
         """No message has begun that has not ended."""
-        return self._step == self._between
 
     def feed(self, data: bytes, now_s: float) -> None:
         """Reads the next bytes.
@@ -53,6 +57,10 @@ class MessageFramer:
         Raises:
             SightLost: they cannot be followed.
         """
+        if self.between_messages:
+            found = data.find(_HEAD_END, 0, REMEMBERED_HEAD_BYTES)
+            if found > 0 and self._handler.whole_message(data, found + len(_HEAD_END), now_s):
+                return
         position, size = 0, len(data)
         while position < size:
             position = self._step(data, position, now_s)
@@ -69,8 +77,10 @@ class MessageFramer:
         stray = self._handler.message_started(first, now_s)
         if stray:
             self._left, self._step = stray, self._stray
+            self.between_messages = False
             return position
         self._step = self._head
+        self.between_messages = False
         return self._head(data, position, now_s)
 
     def _head(self, data: bytes, position: int, now_s: float) -> int:
@@ -107,6 +117,7 @@ class MessageFramer:
 
     def _complete(self, now_s: float) -> None:
         self._step = self._between
+        self.between_messages = True
         self._handler.message_complete(now_s)
 
     def _take(self, data: bytes, position: int) -> int:
@@ -126,6 +137,7 @@ class MessageFramer:
         self._left -= end - position
         if not self._left:
             self._step = self._between
+            self.between_messages = True
         return end
 
     def _body_until_close(self, data: bytes, position: int, _now_s: float) -> int:

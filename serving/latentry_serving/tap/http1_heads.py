@@ -6,8 +6,7 @@ by httptools cannot be told that an answer belongs to a HEAD request, and copies
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import httptools
 
@@ -20,7 +19,8 @@ CHUNKED = -1
 UNTIL_CLOSE = -2
 """Body length of an answer that ends with the connection."""
 
-_CACHED_HEAD_BYTES = 1024
+REMEMBERED_HEAD_BYTES = 1_024
+_REMEMBERED_HEADS = 256
 _HTTP2_PREFACE = b"PRI * HTTP/2"
 
 _Parser = TypeVar("_Parser", httptools.HttpRequestParser, httptools.HttpResponseParser)
@@ -84,22 +84,29 @@ class _Fields:
             self._noted[name] = value if name not in self._noted else self._noted[name] + b"," + value
 
 
-def parse_request_head(head: bytes) -> RequestHead:
-    """Reads a request head, from its first byte to the empty line.
-
-    Raises:
-        SightLost: it is no HTTP/1 request.
-    """
-    return _request_cached(head) if len(head) <= _CACHED_HEAD_BYTES else _request(head)
+_Head = TypeVar("_Head", RequestHead, ResponseHead)
 
 
-def parse_response_head(head: bytes) -> ResponseHead:
-    """Reads a response head, from its first byte to the empty line.
+class _Memory(Generic[_Head]):
+    """Clients and servers repeat their heads, and the same bytes always mean the same. Bounded."""
 
-    Raises:
-        SightLost: it is no HTTP/1 response.
-    """
-    return _response_cached(head) if len(head) <= _CACHED_HEAD_BYTES else _response(head)
+    def __init__(self, parse: Callable[[bytes], _Head]) -> None:
+        self._parse = parse
+        self._heads: dict[bytes, _Head] = {}
+        self.known = self._heads.get
+        """What a head means that was parsed before; None for others."""
+
+    def parsed(self, head: bytes) -> _Head:
+        found = self._heads.get(head)
+        return found if found is not None else self._remembered(head, self._parse(head))
+
+    def _remembered(self, head: bytes, meaning: _Head) -> _Head:
+        # A head with a trace is never seen again.
+        if len(head) <= REMEMBERED_HEAD_BYTES and not (isinstance(meaning, RequestHead) and meaning.trace):
+            if len(self._heads) >= _REMEMBERED_HEADS:
+                self._heads.clear()
+            self._heads[head] = meaning
+        return meaning
 
 
 def _request(head: bytes) -> RequestHead:
@@ -144,6 +151,11 @@ def _parse(make: Callable[[_Fields], _Parser], head: bytes) -> tuple[_Parser, _F
     return parser, fields
 
 
-# Clients repeat their heads: the same bytes always mean the same.
-_request_cached = lru_cache(maxsize=256)(_request)
-_response_cached = lru_cache(maxsize=256)(_response)
+_requests, _responses = _Memory(_request), _Memory(_response)
+
+parse_request_head = _requests.parsed
+"""Reads a request head, from its first byte to the empty line. Raises `SightLost` when it is no HTTP/1 request."""
+parse_response_head = _responses.parsed
+"""Reads a response head, from its first byte to the empty line. Raises `SightLost` when it is no HTTP/1 response."""
+known_request_head = _requests.known
+known_response_head = _responses.known

@@ -4,7 +4,7 @@ from latentry_serving.contract.metrics import MANAGEMENT_OPERATION, OTHER_OPERAT
 from latentry_serving.sli import outcome as outcomes
 from latentry_serving.sli.calls import Call, CallListener
 from latentry_serving.sli.catalogue import Catalogue
-from latentry_serving.tap.grpc_message import ModelNameReader
+from latentry_serving.tap.grpc_message import ModelNameReader, plain_model_name
 from latentry_serving.tap.http2_framing import CLIENT_PREFACE, FrameReader
 from latentry_serving.tap.http2_headers import Fields, HeaderBlocks
 from latentry_serving.tap.observation import malformed, too_large
@@ -25,12 +25,15 @@ class _Stream:
         "name_reader",
         "request_ended",
         "timeout_s",
+        "unnamed",
     )
 
-    def __init__(self, call: Call, name_reader: ModelNameReader | None, timeout_s: float | None) -> None:
+    def __init__(self, call: Call, timeout_s: float | None, *, unnamed: bool) -> None:
         self.call = call
-        self.name_reader = name_reader
         self.timeout_s = timeout_s
+        self.unnamed = unnamed
+        """The model is still to be read from the message."""
+        self.name_reader: ModelNameReader | None = None
         self.announced = False
         self.request_ended = False
         self.http_status = 0
@@ -61,32 +64,28 @@ class _Streams:
         timeout_s = outcomes.grpc_timeout_seconds(fields.grpc_timeout) if fields.grpc_timeout else None
         if kind is None:
             call = Call(Protocol.GRPC, MANAGEMENT_OPERATION, CallKind.UNARY, begun_s, head=fields, trace=fields.trace)
-            stream = _Stream(call, None, timeout_s)
+            stream = _Stream(call, timeout_s, unnamed=False)
             self._listener.call_begun(call)
             self._announce(stream)
         else:
             call = Call(Protocol.GRPC, OTHER_OPERATION, kind, begun_s, head=fields, trace=fields.trace)
-            stream = _Stream(call, ModelNameReader(fields.grpc_encoding), timeout_s)
+            stream = _Stream(call, timeout_s, unnamed=True)
             self._listener.call_begun(call)
         self.open[number] = stream
         return stream
 
     def name_read(self, stream: _Stream, name: bytes | None) -> None:
         """The call's model is decided."""
-        stream.name_reader = None
+        stream.unnamed, stream.name_reader = False, None
         if name is not None:
             stream.call.operation = self._catalogue.operation(name)
         self._announce(stream)
 
-    def settle(self, number: int, stream: _Stream) -> None:
-        """Ends the call when both sides have."""
-        if stream.request_ended and stream.answer is not None:
-            self.finish(number, stream.answer, None)
-
     def finish(self, number: int, outcome: Outcome | None, now_s: float | None) -> None:
         """Ends the call; a complete answer has the last word on the outcome."""
         stream = self.open.pop(number)
-        self._announce(stream)
+        if not stream.announced:
+            self._announce(stream)
         call = stream.call
         if stream.answer is not None:
             call.outcome = stream.answer
@@ -171,20 +170,32 @@ class _FromClient:
             return
         call = known.call
         call.request_bytes += end - start
-        reader = known.name_reader
-        if reader is not None and reader.feed(data, start, end):
-            self._streams.name_read(known, reader.name)
+        if known.unnamed:
+            self._read_name(known, data, start, end)
         if call.sink is not None:
             call.sink.request_received(data, start, end)
+
+    def _read_name(self, stream: _Stream, data: bytes, start: int, end: int) -> None:
+        reader = stream.name_reader
+        if reader is None:
+            name = plain_model_name(data, start, end)
+            if name is not None:
+                self._streams.name_read(stream, name)
+                return
+            encoding = stream.call.head.grpc_encoding if stream.call.head is not None else b""
+            reader = stream.name_reader = ModelNameReader(encoding)
+        if reader.feed(data, start, end):
+            self._streams.name_read(stream, reader.name)
 
     def stream_ended(self, stream: int, now_s: float) -> None:
         known = self._streams.open.get(stream)
         if known is None:
             return
         known.request_ended = True
-        if known.name_reader is not None:
+        if known.unnamed:
             self._streams.name_read(known, None)
-        self._streams.settle(stream, known)
+        if known.answer is not None:
+            self._streams.finish(stream, known.answer, None)
 
     def stream_reset(self, stream: int, now_s: float) -> None:
         if stream in self._streams.open:
@@ -212,10 +223,11 @@ class _FromServer:
             return
         if fields.status.startswith(b"1"):  # interim: the answer is still to come
             return
-        if known.call.first_response_s is None:
-            known.call.first_response_s = begun_s
-            if known.call.sink is not None:
-                known.call.sink.answered(fields)
+        call = known.call
+        if call.first_response_s is None:
+            call.first_response_s = begun_s
+            if call.sink is not None:
+                call.sink.answered(fields)
             known.http_status = _code(fields.status) or 0
         known.grpc_status = fields.grpc_status or known.grpc_status
         if ends:
@@ -235,12 +247,13 @@ class _FromServer:
             return
         known.call.last_response_s = now_s
         status = _code(known.grpc_status)
-        if status is not None:
-            known.call.status = status
-            known.answer = outcomes.of_grpc_status(status)
+        if status is None:
+            answer = outcomes.of_missing_grpc_status(known.http_status)
         else:
-            known.answer = outcomes.of_missing_grpc_status(known.http_status)
-        self._streams.settle(stream, known)
+            known.call.status, answer = status, outcomes.of_grpc_status(status)
+        known.answer = answer
+        if known.request_ended:
+            self._streams.finish(stream, answer, None)
 
     def stream_reset(self, stream: int, now_s: float) -> None:
         if stream in self._streams.open:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SPARE_DESCRIPTORS = 256
+_SETTLE_SECONDS = 0.1
+"""How far behind the traffic the figures may be."""
 _SWITCH_SECONDS = 0.0002
 """How long traffic waits at most for the interpreter while the admin thread renders (Python's default is 5 ms)."""
 
@@ -86,6 +88,7 @@ class Tap:
             listening=lambda: self._ports is not None,
             bundle=self._watch.reasons if self._watch is not None else list,
         )
+        self._settling: asyncio.Task[None] | None = None
         self._admin: uvicorn.Server | None = None
         self._admin_thread: threading.Thread | None = None
 
@@ -97,6 +100,7 @@ class Tap:
         """
         admin = bind(self._config.admin, "admin")
         http, grpc = await self._forwarder.listen()
+        self._settling = asyncio.get_running_loop().create_task(self._settle())
         self._start_admin(admin)
         self._ports = Ports(http=http, grpc=grpc, admin=admin.getsockname()[1])
         if self._watch is not None:
@@ -115,10 +119,18 @@ class Tap:
         if self._watch is not None:
             await asyncio.to_thread(self._watch.stop)
         await self._forwarder.drain(self._config.drain_seconds)
+        if self._settling is not None:
+            self._settling.cancel()
+        self.book.settle()
         await self._watchers.stop()
         if self._admin is not None and self._admin_thread is not None:
             self._admin.should_exit = True
             await asyncio.to_thread(self._admin_thread.join)
+
+    async def _settle(self) -> None:
+        while True:
+            await asyncio.sleep(_SETTLE_SECONDS)
+            self.book.settle()
 
     def _watching(self, source: BundleSource) -> "BundleWatch":
         # Imported here: numpy and the decoder take 14 MB, which a tap without a bundle can do without.

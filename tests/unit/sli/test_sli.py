@@ -1,11 +1,14 @@
 """Classification and figures: paths to operations, statuses to outcomes, durations to quantiles."""
 
+from itertools import accumulate
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from latentry_serving.contract.metrics import CallKind, Outcome, Protocol
-from latentry_serving.sli.book import Buckets, SliBook
+from latentry_serving.sli.book import Buckets, Exemplar, SliBook
 from latentry_serving.sli.calls import Call
 from latentry_serving.sli.catalogue import Catalogue
 from latentry_serving.sli.histogram import LogHistogram
@@ -17,6 +20,7 @@ from latentry_serving.sli.outcome import (
     of_missing_grpc_status,
 )
 from latentry_serving.sli.tally import WINDOW_SLOTS, History, added_up, window_seconds
+from latentry_serving.sli.trace import TraceContext
 
 
 @pytest.mark.parametrize(
@@ -90,8 +94,8 @@ def test_a_reset_at_the_deadline_is_the_deadline():
 @given(st.lists(st.floats(2e-6, 4_000), min_size=1, max_size=200), st.floats(0, 1))
 def test_quantiles_are_within_a_bucket_of_the_true_ones(durations, share):
     halves = LogHistogram(), LogHistogram()
-    for index, duration in enumerate(durations):
-        halves[index % 2].record(duration)
+    for half, part in zip(halves, (durations[::2], durations[1::2]), strict=True):
+        half.record(part)
     halves[0].absorb(halves[1])
     (estimate,) = halves[0].quantiles([share])
     rank = max(-(-share * len(durations) // 1), 1)
@@ -102,27 +106,28 @@ def test_quantiles_are_within_a_bucket_of_the_true_ones(durations, share):
 def test_a_histogram_is_bounded_and_takes_anything():
     histogram = LogHistogram()
     for exponent in range(-400, 400):
-        for step in range(1, 9):
-            histogram.record(step * 2.0**exponent)
-    histogram.record(0.0)
-    assert histogram.count == 800 * 8 + 1
+        histogram.record(step * 2.0**exponent for step in range(1, 9))
+    histogram.record([0.0, -1.0, inf])
+    assert histogram.count == 800 * 8 + 3
+    assert (min(histogram._counts), max(histogram._counts)) == (0, 2047)
     assert len(histogram._counts) <= 2048
     assert LogHistogram().quantiles([0.5, 0.9]) == [None, None]
 
 
-def ok_call(seconds: float = 0.1) -> Call:
-    return Call(Protocol.HTTP, "encode", CallKind.UNARY, 0.0, seconds / 2, seconds, 3, 5)
+def ok_call(at: float = 0.1) -> Call:
+    """Ended at ``at`` after a tenth of a second."""
+    return Call(Protocol.HTTP, "encode", CallKind.UNARY, at - 0.1, at - 0.05, at, 3, 5, Outcome.OK)
 
 
-@given(st.lists(st.floats(0, 100), max_size=60))
-def test_history_loses_nothing_and_keeps_a_minute(steps):
-    history, now = History(), 0.0
-    finished = []
-    for step in steps:
-        now += step
-        finished.append(now)
-        history.add(ok_call(), Outcome.OK, now)
-    assert added_up(history.total()).requests == len(steps)
+@given(st.lists(st.floats(0, 100), max_size=60), st.integers(1, 20))
+def test_history_loses_nothing_and_keeps_a_minute(steps, together):
+    history, finished = History(), list(accumulate(steps))
+    for start in range(0, len(finished), together):
+        history.add([ok_call(at) for at in finished[start : start + together]])
+    total = added_up(history.total())
+    assert (total.requests, total.latency.count, total.first_response.count) == (len(steps),) * 3
+    assert (total.request_bytes, total.response_bytes) == (3 * len(steps), 5 * len(steps))
+    now = max(finished, default=0.0)
     assert len(history.recent(now)) <= WINDOW_SLOTS
     oldest = (now // 10 - 5) * 10
     assert added_up(history.recent(now)).requests == sum(at >= oldest for at in finished)
@@ -135,16 +140,45 @@ def test_the_window_is_at_most_a_minute_and_never_older_than_the_start():
 
 def test_a_duration_at_a_bound_is_within_it():
     buckets = Buckets((0.05, 0.1))
-    for seconds in (0.05, 0.0500001, 0.1, 7):
-        buckets.record(seconds)
+    buckets.record([0.05, 0.0500001, 0.1, 7])
     assert buckets.counts == [1, 2, 1]
+    assert buckets.sum == pytest.approx(7.2)
 
 
 def test_in_flight_and_calls_lost_from_sight():
     book = SliBook((1.0,), [], started_s=0.0)
     call = ok_call()
+    call.outcome = None
     book.call_started(call)
     assert book.series[0].in_flight == 1
     book.call_finished(call)
+    book.settle()
     assert book.series[0].in_flight == 0
     assert added_up(book.series[0].history.total()).requests == 0, "no outcome, no count"
+
+
+def test_many_finished_calls_are_counted_without_being_asked_for():
+    book = SliBook((1.0,), [], started_s=0.0)
+    for _ in range(1_000):
+        call = ok_call()
+        book.call_started(call)
+        book.call_finished(call)
+    (series,) = book.series
+    counted = added_up(series.history.total()).requests
+    assert 1_000 - 256 < counted < 1_000, "what waits is bounded"
+    book.settle()
+    assert added_up(series.history.total()).requests == sum(series.latency.counts) == 1_000
+
+
+def test_the_latest_sampled_call_illustrates_its_bucket():
+    book = SliBook((0.2,), [], started_s=0.0)
+    for at, trace_id, sampled, outcome in ((1.0, 7, True, Outcome.OK), (2.0, 8, True, Outcome.OK),
+                                           (3.0, 9, False, Outcome.OK), (4.0, 10, True, Outcome.RESET)):  # fmt: skip
+        call = ok_call(at)
+        call.trace, call.outcome = TraceContext(trace_id, 1, sampled), outcome
+        book.call_started(call)
+        book.call_finished(call)
+    book.settle()
+    (series,) = book.series
+    assert series.latency.exemplars == [Exemplar(8, pytest.approx(0.1), 2.0), None]
+    assert series.first_response.exemplars == [Exemplar(8, pytest.approx(0.05), 2.0), None]

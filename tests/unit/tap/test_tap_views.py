@@ -33,6 +33,7 @@ def book():
     book.connection_opened(Protocol.HTTP)
     book.connection_opaque(Protocol.GRPC, OpaqueReason.TOO_LARGE)
     book.connection_refused(Protocol.HTTP, RefusedReason.UPSTREAM_UNAVAILABLE, 100.0)
+    book.settle()
     return book
 
 
