@@ -1,0 +1,231 @@
+"""The streaming half: batches in, sums out. One pass over a batch, no loop per vector or per dimension.
+
+``Kernel`` turns finite vectors into sums; ``Window`` collects them until the window is full. Vectors are gathered in a
+buffer of ``CHUNK`` rows first, so that a batch of one costs little more than its share of a batch of 256.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentry_serving.drift import bins, counters, rff, subspace
+from latentry_serving.drift.types import Booleans, Floats, Integers, Reference, Singles
+
+CHUNK = 240  # rows measured at once; bins count in bytes, so below 256
+_SMALLEST_NORM = 1e-30
+
+
+@dataclass(slots=True)
+class Sums:
+    """Sums over vectors; those of several windows add up. ``features``: [D], ``above``: [B - 1, d], else [d] or [k]."""
+
+    size: int
+    features: Floats
+    z: Floats
+    z2: Floats
+    coordinates: Floats
+    coordinates2: Floats
+    above: Integers
+    residual_log: float = 0.0
+    residual_log2: float = 0.0
+    norm_log: float = 0.0
+    norm_log2: float = 0.0
+
+    @classmethod
+    def zero(cls, reference: Reference, features: int) -> "Sums":
+        d, k, edges = reference.dimensions, reference.basis.shape[1], reference.bin_edges.shape[1]
+        return cls(
+            0, np.zeros(features), np.zeros(d), np.zeros(d), np.zeros(k), np.zeros(k), np.zeros((edges, d), np.int64)
+        )
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: "Sums") -> "Sums":
+        return Sums(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where ln residual energy and ln norm are cut off: a little outside the reference's range (winsorising)."""
+
+    residual_log: tuple[float, float]
+    norm_log: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Per vector, of one chunk: z [n, d], features [n, D], coordinates [n, k], ln energy and ln norm [n], keys [n]."""
+
+    z: Singles
+    features: Singles
+    coordinates: Singles
+    residual_log: Floats
+    norm_log: Floats
+    keys: NDArray[np.uint64]
+
+
+class Kernel:
+    """Everything computed per vector, for one reference. Holds scratch space: one thread at a time."""
+
+    def __init__(self, reference: Reference, omega: Singles, phase: Singles, bounds: Bounds) -> None:
+        self.reference = reference
+        self.phase = phase
+        self._bounds = bounds
+        self._inverse = np.where(reference.alive, 1 / reference.scale, 0).astype(np.float32)
+        self._projection = np.ascontiguousarray(np.concatenate([omega, reference.basis], axis=1))
+        self._edges = np.ascontiguousarray(reference.bin_edges.T)
+        self._free = max(1, int(reference.alive.sum()) - reference.basis.shape[1])
+        self._z = np.empty((CHUNK, reference.dimensions), np.float32)
+        self._above = np.empty((CHUNK, reference.dimensions), np.bool_)
+
+    def zero(self) -> Sums:
+        return Sums.zero(self.reference, self.phase.size)
+
+    def measure(self, rows: Singles) -> Measured:
+        """rows: [n, d] finite, n <= CHUNK. The answer's z is scratch space, valid until the next call."""
+        z = self._standardise(rows)
+        projected = z @ self._projection
+        keys = counters.keys(projected)
+        coordinates = projected[:, self.phase.size :]
+        features = rff.features(projected[:, : self.phase.size], self.phase)
+        energy = np.einsum("ij,ij->i", z, z)
+        residual = subspace.log_residual_energy(energy, coordinates, self._free)
+        with np.errstate(over="ignore"):
+            norm = np.sqrt(np.einsum("ij,ij->i", rows, rows).astype(np.float64))
+        norm_log = np.log(np.maximum(norm, _SMALLEST_NORM))
+        return Measured(
+            z,
+            features,
+            coordinates,
+            np.clip(residual, *self._bounds.residual_log),
+            np.clip(norm_log, *self._bounds.norm_log),
+            keys,
+        )
+
+    def add(self, rows: Singles, sums: Sums) -> NDArray[np.uint64]:
+        """Adds finite rows [n, d], n <= CHUNK, to ``sums``; returns their duplicate keys [n]."""
+        measured = self.measure(rows)
+        sums.size += len(rows)
+        sums.features += measured.features.sum(axis=0)
+        sums.z += measured.z.sum(axis=0)
+        sums.z2 += np.einsum("ij,ij->j", measured.z, measured.z)
+        sums.coordinates += measured.coordinates.sum(axis=0)
+        sums.coordinates2 += np.einsum("ij,ij->j", measured.coordinates, measured.coordinates)
+        sums.above += bins.count_above(rows, self._edges, self._above)
+        sums.residual_log += float(measured.residual_log.sum())
+        sums.residual_log2 += float(measured.residual_log @ measured.residual_log)
+        sums.norm_log += float(measured.norm_log.sum())
+        sums.norm_log2 += float(measured.norm_log @ measured.norm_log)
+        return measured.keys
+
+    def _standardise(self, rows: Singles) -> Singles:
+        z = self._z[: len(rows)]
+        np.maximum(rows, self.reference.lower, out=z)
+        np.minimum(z, self.reference.upper, out=z)
+        np.subtract(z, self.reference.mean, out=z)
+        return np.multiply(z, self._inverse, out=z)
+
+
+@dataclass(slots=True)
+class Filled:
+    """A window's content: sums of its finite vectors and what was counted beside them.
+
+    ``slots``: [S] vectors per hour-of-day slot. ``lowest``, ``highest``: [d] raw range.
+    """
+
+    sums: Sums
+    slots: Integers
+    lowest: Singles
+    highest: Singles
+    opened_s: float = 0.0
+    closed_s: float = 0.0
+    non_finite: int = 0
+    keys: list[NDArray[np.uint64]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return self.sums.size
+
+    @property
+    def duplicates(self) -> int:
+        return counters.repeated(np.concatenate(self.keys)) if self.keys else 0
+
+    def still(self, alive: Booleans) -> Booleans:
+        """Alive dimensions [d] with one value throughout; none in a window of fewer than two vectors."""
+        return np.asarray(alive & (self.lowest == self.highest) & (self.size > 1))
+
+
+class Window:
+    """Collects vectors into disjoint windows of ``size`` vectors. The clock is the caller's (Unix seconds)."""
+
+    def __init__(self, kernel: Kernel, size: int, slots: int = 1) -> None:
+        self._kernel = kernel
+        self._size = size
+        self._slots = slots
+        self._buffer = np.empty((CHUNK, kernel.reference.dimensions), np.float32)
+        self._waiting = 0
+        self._content: Filled | None = None
+
+    @property
+    def opened_s(self) -> float | None:
+        """When the first vector of the open window came; None while it is empty."""
+        return None if self._content is None else self._content.opened_s
+
+    @property
+    def held(self) -> int:
+        """Vectors in the open window, finite or not."""
+        return 0 if self._content is None else self._content.size + self._waiting + self._content.non_finite
+
+    def add(self, batch: Singles, now_s: float, slot: int = 0) -> Iterator[Filled]:
+        """Adds vectors [n, d]; yields every window they fill. Rows with NaN or infinity are counted and left out.
+
+        The iterator must be used up.
+        """
+        rows = np.atleast_2d(np.asarray(batch, np.float32))
+        finite = counters.finite_rows(rows)
+        start = 0
+        while start < len(rows):
+            content = self._open(now_s)
+            room = min(self._size - self.held, CHUNK - self._waiting, len(rows) - start)
+            stop = start + room
+            self._take(rows[start:stop], None if finite is None else finite[start:stop], content, slot)
+            start = stop
+            if self._waiting == CHUNK or self.held >= self._size:
+                self._flush(content)
+            if self.held >= self._size:
+                yield self.close(now_s)
+
+    def close(self, now_s: float) -> Filled:
+        """Ends the open window whatever its size; the next vector opens another."""
+        content = self._open(now_s)
+        self._flush(content)
+        content.closed_s = now_s
+        self._content = None
+        return content
+
+    def _open(self, now_s: float) -> Filled:
+        if self._content is None:
+            d = self._kernel.reference.dimensions
+            low, high = np.full(d, np.inf, np.float32), np.full(d, -np.inf, np.float32)
+            self._content = Filled(self._kernel.zero(), np.zeros(self._slots, np.int64), low, high, opened_s=now_s)
+        return self._content
+
+    def _take(self, rows: Singles, finite: Booleans | None, content: Filled, slot: int) -> None:
+        if finite is not None:
+            content.non_finite += int(len(rows) - finite.sum())
+            rows = rows[finite]
+        self._buffer[self._waiting : self._waiting + len(rows)] = rows
+        self._waiting += len(rows)
+        content.slots[slot] += len(rows)
+
+    def _flush(self, content: Filled) -> None:
+        if self._waiting == 0:
+            return
+        rows = self._buffer[: self._waiting]
+        content.keys.append(self._kernel.add(rows, content.sums))
+        np.minimum(content.lowest, rows.min(axis=0), out=content.lowest)
+        np.maximum(content.highest, rows.max(axis=0), out=content.highest)
+        self._waiting = 0
