@@ -1,7 +1,7 @@
-"""Real Tritons for wire tests: found once, started few times, always stopped.
+"""Real servers for wire tests: Tritons, found once, started few times, always stopped; one Kubernetes for them all.
 
 ``tiny_triton`` is one shared server over ``tiny_bundle``; ``running_triton`` starts another one. Both run in a thread
-with a loop of its own, so that any test, with or without a loop, may use them.
+with a loop of its own, so that any test, with or without a loop, may use them. Kubernetes: see tests/support/kube.
 """
 
 import asyncio
@@ -13,6 +13,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from kube.fixtures import (
+    api,
+    control_plane,
+    kube_assets,
+    namespace,
+    pytest_collection_finish,
+    pytest_terminal_summary,
+    stand_in,
+)
 from onnx import TensorProto, helper, numpy_helper
 
 from latentry_serving.contract.manifest import (
@@ -36,6 +45,16 @@ from latentry_serving.triton.model_config import (
 )
 from latentry_serving.triton.process import TritonSettings
 from latentry_serving.triton.supervisor import TritonServer
+
+__all__ = [
+    "api",
+    "control_plane",
+    "kube_assets",
+    "namespace",
+    "pytest_collection_finish",
+    "pytest_terminal_summary",
+    "stand_in",
+]
 
 WEIGHTS = np.arange(8, dtype=np.float32).reshape(4, 2)
 TABLE = np.arange(20, dtype=np.float32).reshape(10, 2)

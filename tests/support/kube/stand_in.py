@@ -6,6 +6,8 @@ from their Deployment, as in a cluster. Runs inside a test's loop, or as a proce
 """
 
 import asyncio
+import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -19,6 +21,8 @@ from kube import predictor
 from kube.api import Api, ApiError, Obj, kinds
 from kube.behaviour import ANNOTATION, READY, Behaviour, at, failure, parse, pod_status
 from kube.mirror import Key, Mirror, WorkQueue, key_of
+
+log = logging.getLogger(__name__)
 
 MANAGER = "kserve-stand-in"
 
@@ -71,9 +75,11 @@ class StandIn:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.run())
+        self._task.add_done_callback(_mourn)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        """Stop; an error that ended it before is raised here, and was logged when it did."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -201,6 +207,11 @@ class StandIn:
                 raise
 
 
+def _mourn(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the stand-in died: from now on no pod gets ready", exc_info=error)
+
+
 def _defaults(service: Obj) -> Obj:
     """The writes of KServe's webhook and controller that an operator must not fight over, those still to be made."""
     wanted: Obj = {}
@@ -223,3 +234,7 @@ def _present(value: object) -> object:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+if __name__ == "__main__":
+    sys.exit("stand-in: this module alone does nothing; run: python -m kube KUBECONFIG")

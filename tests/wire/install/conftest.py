@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 from cached_tools import ROOT, program
 from kube import Api, Assets, ControlPlane, Kind, Obj, kinds, upstream_crds
-from kube.fixtures import kube_assets, pytest_collection_finish, pytest_terminal_summary
-
-__all__ = ["kube_assets", "pytest_collection_finish", "pytest_terminal_summary"]
 
 CHART = ROOT / "charts" / "latentry"
 SYSTEM = "latentry-system"

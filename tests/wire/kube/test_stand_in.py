@@ -1,12 +1,15 @@
 """The stand-in for the kubelet and KServe's controller.
 
 Covered: Deployments that get ready, late, never (crash, no image, no room); a roll-out that gets stuck while the old
-pods serve; InferenceServices ready, failed, without runtime, deleted; KServe's traps; scripting by annotation.
+pods serve; InferenceServices ready, failed, without runtime, deleted; KServe's traps; scripting by annotation; its
+own end.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from kube.api import Obj
 from kube.assets import REPOSITORY
 from kube.behaviour import ANNOTATION
 
+ENVIRON = os.environ | {"PYTHONPATH": str(REPOSITORY / "tests" / "support")}
 DEADLINE_S = 2
 """progressDeadlineSeconds of the Deployments here: how long the real deployment controller waits before it gives up."""
 
@@ -222,21 +226,52 @@ async def test_it_goes_on_after_the_api_server_was_killed(
     await api.until(kinds.inference_service, namespace, "m", is_ready, seconds=60)
 
 
-async def test_as_a_process_it_obeys_annotations(control_plane: ControlPlane, api: Api) -> None:
+async def test_as_a_process_it_obeys_annotations_and_says_why_it_ends(
+    control_plane: ControlPlane, api: Api, tmp_path: Path
+) -> None:
     name = "stand-in-process"
     await api.create(kinds.namespace, None, {"metadata": {"name": name}})
     await api.until(kinds.service_account, name, "default", lambda found: found is not None)
     annotated = deployment("web", replicas=1, annotations={ANNOTATION: "crash"})
     await api.create(kinds.deployment, name, annotated)
-    environ = os.environ | {"PYTHONPATH": str(REPOSITORY / "tests" / "support")}
-    command = [sys.executable, "-m", "kube", str(control_plane.kubeconfig)]
-    with subprocess.Popen(command, env=environ) as process:
+    said = tmp_path / "stderr"
+    with said.open("wb") as log, subprocess.Popen(_command(control_plane.kubeconfig), env=ENVIRON, stderr=log) as one:
         try:
             reason = ("False", "ProgressDeadlineExceeded")
             await api.until(kinds.deployment, name, "web", lambda found: condition(found, "Progressing") == reason)
             (pod,) = (await api.list(kinds.pod, name))["items"]
             assert pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
         finally:
-            process.terminate()
+            one.terminate()
+    assert one.returncode == 0
+    assert said.read_text().endswith("stand-in: stopped by SIGTERM\n")
     await api.delete(kinds.namespace, None, name)
     await api.until(kinds.namespace, None, name, lambda found: found is None, seconds=60)
+
+
+def test_as_a_process_it_says_what_killed_it(tmp_path: Path) -> None:
+    for arguments, code, words in (
+        (_command(tmp_path / "none"), 1, "stand-in: died:\nTraceback"),
+        (_command(), 2, "usage: python -m kube KUBECONFIG"),
+        ([sys.executable, "-m", "kube.stand_in", "x"], 1, "run: python -m kube KUBECONFIG"),
+    ):
+        done = subprocess.run(arguments, env=ENVIRON, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+
+
+def _command(*arguments: Path) -> list[str | Path]:
+    return [sys.executable, "-m", "kube", *arguments]
+
+
+async def test_its_death_is_told_at_once_and_fails_the_test(
+    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with control_plane.api() as client:
+        with pytest.raises(ExceptionGroup) as died:
+            async with StandIn(client) as dying:
+                dying.script(namespace, "*", READY, when=lambda pod: bool(pod["no such field"]))
+                await client.create(kinds.deployment, namespace, deployment("web", replicas=1))
+                async with asyncio.timeout(60):
+                    while "the stand-in died" not in caplog.text:
+                        await asyncio.sleep(0.05)
+    assert died.group_contains(KeyError)

@@ -10,28 +10,9 @@ import pytest
 import yaml
 from kube import Api, ControlPlane, Kind, Obj, kinds
 from kube.assets import REPOSITORY
-from kube.fixtures import (
-    api,
-    control_plane,
-    kube_assets,
-    namespace,
-    pytest_collection_finish,
-    pytest_terminal_summary,
-    stand_in,
-)
 
 from latentry_operator.runtime.operator import Operator
 from latentry_operator.settings import OperatorSettings, load_settings
-
-__all__ = [
-    "api",
-    "control_plane",
-    "kube_assets",
-    "namespace",
-    "pytest_collection_finish",
-    "pytest_terminal_summary",
-    "stand_in",
-]
 
 ROLES = REPOSITORY / "manifests" / "operator"
 DIGEST = "sha256:" + "ab" * 32
