@@ -1,6 +1,6 @@
 """The tap's one set of figures; `/metrics` and `/slis` are two views of it. Pure; one thread writes, any may read.
 
-A finished call is counted when its book is settled, which whoever writes it does several times a second.
+A finished call is counted when the book is settled, which whoever reads it asks the writing thread for.
 """
 
 from bisect import bisect_left

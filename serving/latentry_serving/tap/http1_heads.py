@@ -93,8 +93,10 @@ class _Memory(Generic[_Head]):
     def __init__(self, parse: Callable[[bytes], _Head]) -> None:
         self._parse = parse
         self._heads: dict[bytes, _Head] = {}
-        self.known = self._heads.get
+
+    def known(self, head: bytes) -> _Head | None:
         """What a head means that was parsed before; None for others."""
+        return self._heads.get(head)
 
     def parsed(self, head: bytes) -> _Head:
         found = self._heads.get(head)
@@ -151,7 +153,8 @@ def _parse(make: Callable[[_Fields], _Parser], head: bytes) -> tuple[_Parser, _F
     return parser, fields
 
 
-_requests, _responses = _Memory(_request), _Memory(_response)
+_requests: _Memory[RequestHead] = _Memory(_request)
+_responses: _Memory[ResponseHead] = _Memory(_response)
 
 parse_request_head = _requests.parsed
 """Reads a request head, from its first byte to the empty line. Raises `SightLost` when it is no HTTP/1 request."""

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SPARE_DESCRIPTORS = 256
-_SETTLE_SECONDS = 0.1
-"""How far behind the traffic the figures may be."""
+_SETTLE_SECONDS = 1.0
+"""How long a reader of the figures waits for the traffic's thread to add up its latest calls."""
 _SWITCH_SECONDS = 0.0002
 """How long traffic waits at most for the interpreter while the admin thread renders (Python's default is 5 ms)."""
 
@@ -88,7 +88,8 @@ class Tap:
             listening=lambda: self._ports is not None,
             bundle=self._watch.reasons if self._watch is not None else list,
         )
-        self._settling: asyncio.Task[None] | None = None
+        self._thread = threading.get_ident()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._admin: uvicorn.Server | None = None
         self._admin_thread: threading.Thread | None = None
 
@@ -100,7 +101,7 @@ class Tap:
         """
         admin = bind(self._config.admin, "admin")
         http, grpc = await self._forwarder.listen()
-        self._settling = asyncio.get_running_loop().create_task(self._settle())
+        self._loop = asyncio.get_running_loop()
         self._start_admin(admin)
         self._ports = Ports(http=http, grpc=grpc, admin=admin.getsockname()[1])
         if self._watch is not None:
@@ -109,6 +110,7 @@ class Tap:
 
     def slis(self) -> Slis:
         """The figures of this moment."""
+        self._settle()
         config = self._config
         return slis(self.book, model=config.model, version=config.version, digest=config.digest, now_s=self._clock())
 
@@ -119,18 +121,24 @@ class Tap:
         if self._watch is not None:
             await asyncio.to_thread(self._watch.stop)
         await self._forwarder.drain(self._config.drain_seconds)
-        if self._settling is not None:
-            self._settling.cancel()
-        self.book.settle()
         await self._watchers.stop()
         if self._admin is not None and self._admin_thread is not None:
             self._admin.should_exit = True
             await asyncio.to_thread(self._admin_thread.join)
 
-    async def _settle(self) -> None:
-        while True:
-            await asyncio.sleep(_SETTLE_SECONDS)
+    def _settle(self) -> None:
+        """Has the traffic's thread add up what finished, from any thread."""
+        settled = threading.Event()
+
+        def settle() -> None:
             self.book.settle()
+            settled.set()
+
+        if self._loop is None or self._thread == threading.get_ident():
+            settle()
+        else:
+            self._loop.call_soon_threadsafe(settle)
+            settled.wait(_SETTLE_SECONDS)
 
     def _watching(self, source: BundleSource) -> "BundleWatch":
         # Imported here: numpy and the decoder take 14 MB, which a tap without a bundle can do without.
@@ -154,6 +162,7 @@ class Tap:
             version=config.version,
             digest=config.digest,
             unix_offset_s=self._watchers.unix_offset_s,
+            settle=self._settle,
         )
         self._watchers.start(registry)
         if self._watch is not None:

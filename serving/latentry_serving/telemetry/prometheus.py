@@ -28,13 +28,22 @@ class BookCollector(Collector):
     """Reads a book."""
 
     def __init__(
-        self, book: SliBook, *, model: str, version: str, digest: str | None, unix_offset_s: float = 0.0
+        self,
+        book: SliBook,
+        *,
+        model: str,
+        version: str,
+        digest: str | None,
+        unix_offset_s: float = 0.0,
+        settle: Callable[[], None] | None = None,
     ) -> None:
         """
         Args:
             unix_offset_s: unix time minus the monotonic time of the book.
+            settle: settles the book; needed where another thread writes it.
         """
         self._book = book
+        self._settle = settle or book.settle
         self._model = model
         self._version = version
         self._digest = digest
@@ -42,6 +51,7 @@ class BookCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its present samples."""
+        self._settle()
         series = [((self._model, self._version, *s.key), s) for s in self._book.series]
         yield self._requests(series)
         yield _histogram(
@@ -147,15 +157,19 @@ def registry_for(
     version: str,
     digest: str | None,
     unix_offset_s: float = 0.0,
+    settle: Callable[[], None] | None = None,
 ) -> CollectorRegistry:
     """A registry of its own with the books' metrics and those of the process (memory, CPU, file descriptors).
 
     Args:
         samples: None when nothing is sampled.
         unix_offset_s: unix time minus the monotonic time of the book.
+        settle: settles the book; needed where another thread writes it.
     """
     registry = CollectorRegistry()
-    registry.register(BookCollector(book, model=model, version=version, digest=digest, unix_offset_s=unix_offset_s))
+    registry.register(
+        BookCollector(book, model=model, version=version, digest=digest, unix_offset_s=unix_offset_s, settle=settle)
+    )
     if samples is not None:
         registry.register(SampleCollector(samples, model=model, version=version))
     ProcessCollector(registry=registry)

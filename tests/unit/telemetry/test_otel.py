@@ -148,7 +148,6 @@ def test_families_become_metrics_of_the_same_name():
         call = Call(Protocol.GRPC, "encode", CallKind.UNARY, 1.0, 1.0 + seconds, 1.0 + seconds, outcome=Outcome.OK)
         book.call_started(call)
         book.call_finished(call)
-    book.settle()
     book.connection_opened(Protocol.HTTP)
     samples.lost["encode", SampleLoss.EMPTY] = 4
     registry = registry_for(book, samples, model="m", version="3", digest=None)

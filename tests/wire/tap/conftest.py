@@ -32,11 +32,15 @@ from latentry_serving.contract.operations import Family, Operation
 from latentry_serving.contract.slis import OperationSlis, Slis
 
 WAIT_S = 20.0
-BATCHING = {Operation.ENCODE: "", Operation.DECODE: "preferred_batch_size: [4] max_queue_delay_microseconds: 2000000"}
+MAX_BATCH_SIZE = 64
+BATCHING = {
+    Operation.ENCODE: "",
+    Operation.DECODE: f"preferred_batch_size: [{MAX_BATCH_SIZE}] max_queue_delay_microseconds: 3000000",
+}
 MODELS = {Operation.ENCODE: "wide_encode", Operation.DECODE: "slow_decode"}
 TRITON_CONFIG = """name: "{name}"
 backend: "onnxruntime"
-max_batch_size: 4
+max_batch_size: {most}
 input [{{ name: "x" data_type: TYPE_FP32 dims: [-1] }}]
 output [{{ name: "y" data_type: TYPE_FP32 dims: [-1] }}]
 dynamic_batching {{ {batching} }}
@@ -208,8 +212,8 @@ def shared_relay() -> Iterator[Relay]:
 
 @pytest.fixture(scope="session")
 def wide_triton(running_triton, tmp_path_factory):
-    """A real Triton with ``wide_encode``: x [n, any] -> the same y, n up to 4; and ``slow_decode``: the same, but
-    fewer than 4 samples wait for two seconds."""
+    """A real Triton with ``wide_encode``: x [n, any] -> the same y, n up to 64; and ``slow_decode``: the same, but
+    fewer than 64 samples wait for three seconds."""
     root: Path = tmp_path_factory.mktemp("wide")
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "width"]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "wide", tensors[:1], tensors[1:])
@@ -218,7 +222,9 @@ def wide_triton(running_triton, tmp_path_factory):
         folder = root / "repository" / name
         (folder / "1").mkdir(parents=True)
         onnx.save(model, folder / "1" / "model.onnx")
-        (folder / "config.pbtxt").write_text(TRITON_CONFIG.format(name=name, batching=BATCHING[operation]))
+        (folder / "config.pbtxt").write_text(
+            TRITON_CONFIG.format(name=name, most=MAX_BATCH_SIZE, batching=BATCHING[operation])
+        )
     x, y = (TensorSpec(name=name, datatype=Datatype.FP32, shape=(-1,)) for name in "xy")
     operations = {
         operation: OperationContract(model=name, inputs=(x,), outputs=(y,)) for operation, name in MODELS.items()
