@@ -101,7 +101,7 @@ class PosteriorMoments:
     def measures(self) -> Floats:
         """[2 + d] logarithms of the total KL, the aggregate posterior's KL and each unit's variance."""
         divergences = np.maximum([self.kl.sum(), self.aggregate_kl], SMALLEST_KL)
-        return np.log(np.concatenate([divergences, np.maximum(self.variance, _TINY)]))
+        return np.asarray(np.log(np.concatenate([divergences, np.maximum(self.variance, _TINY)])))
 
 
 class VaeWindow:

@@ -45,14 +45,14 @@ def test_figures_are_those_computed_directly(baseline: AutoencoderBaseline) -> N
 
 @pytest.mark.parametrize("samples", [400, 2000])
 def test_the_anomaly_rate_alarms_as_stated_however_few_validation_samples(samples: int) -> None:
-    """The binomial test takes the threshold for exact and, with 400 validation samples, alarms several times too often."""
+    """The binomial test takes the threshold for exact and alarms too often with 400 validation samples."""
     rng, ours, binomial = np.random.default_rng(samples), [], []
-    for _ in range(600):
+    for _ in range(240):
         fitted = AutoencoderBaseline.fit(rng.gamma(4.0, 0.01, samples), window=100, quantile=0.97)
         finding = judged(fitted, rng.gamma(4.0, 0.01, 100)).finding("anomaly_rate")
         ours.append(finding.p_value)
         binomial.append(finding.details["binomialPValue"])
-    assert np.mean(np.array(ours) <= 0.02) < 0.02 + 0.024  # 4 sd of 600 independent references
+    assert np.mean(np.array(ours) <= 0.02) < 0.02 + 0.036  # 4 sd of 240 independent references
     if samples == 400:
         assert np.mean(np.array(binomial) <= 0.02) > np.mean(np.array(ours) <= 0.02)
 

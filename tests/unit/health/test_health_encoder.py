@@ -1,4 +1,4 @@
-"""Encoder health: each measure against a direct computation, each fault named, no alarm without one, streaming, storing."""
+"""Encoder health: each measure against a direct computation, each fault named, streaming, storing."""
 
 import json
 
