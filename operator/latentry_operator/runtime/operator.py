@@ -29,7 +29,7 @@ from latentry_operator.runtime.metrics import OperatorMetrics
 from latentry_operator.runtime.pools import USE_SECONDS, Pools
 from latentry_operator.runtime.queue import WorkQueue
 from latentry_operator.runtime.reconcile import Deps, Reconciler
-from latentry_operator.runtime.tracing import make_provider
+from latentry_operator.runtime.tracing import Tracing
 from latentry_operator.settings import OperatorSettings
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Operator:
         self._stopping = asyncio.Event()
         self._identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self.metrics = OperatorMetrics(CollectorRegistry())
-        self._tracer, self._spans = make_provider(settings.otlp_endpoint)
+        self._tracing = Tracing(settings.otlp_endpoint)
         self._models: WorkQueue[Key] = WorkQueue()
         self._pool_names: WorkQueue[str] = WorkQueue()
         self.metrics.watch_queue("LatentModel", self._models.__len__)
@@ -131,8 +131,7 @@ class Operator:
                 await self._serve()
         finally:
             await self._connection.close()
-            if self._spans is not None:
-                self._spans.shutdown()
+            await self._tracing.close()
             log.info("stopped")
 
     async def _serve(self) -> None:
@@ -199,7 +198,7 @@ class Operator:
         async def do(key: K) -> float | None:
             name = key if isinstance(key, str) else "/".join(key)
             current_object.set(f"{kind} {name}")
-            with self.metrics.reconcile_seconds.labels(kind).time(), _span(self._tracer, kind, name):
+            with self.metrics.reconcile_seconds.labels(kind).time(), _span(self._tracing.tracer, kind, name):
                 return await reconcile(key)
 
         def failed(_: K, error: Exception, pause: float) -> None:

@@ -16,48 +16,16 @@ import pytest
 import yaml
 from jsonschema import Draft4Validator
 from kubernetes import client
+from samples import SCALINGS, WORKLOADS, models, planned
 
-from latentry_operator.api.parse import parse_resource
-from latentry_operator.plan.cluster import Capabilities, ClusterPlan, ClusterSettings, PoolFacts, plan_cluster
+from latentry_operator.plan.cluster import Capabilities
 from latentry_operator.render import Manifest, render
 
 ROOT = Path(__file__).parents[3]
-SAMPLES = ROOT / "manifests" / "samples"
 CRDS = ROOT / "tests" / "data" / "crds"
-SETTINGS = ClusterSettings(prometheus_url="http://prometheus.monitoring:9090")
-SCALINGS = {
-    "hpa": {"minReplicas": 2, "maxReplicas": 6, "metric": "CPU", "target": 70},
-    "keda": {"minReplicas": 2, "maxReplicas": 6, "metric": "Concurrency", "target": 16},
-    "none": {"minReplicas": 2, "metric": "None"},
-}
 LEGACY = Capabilities(
     kserve=False, keda=False, pod_monitor=False, pod_disruption_budget="policy/v1beta1", hpa="autoscaling/v2beta2"
 )
-
-
-def models() -> dict[str, dict[str, Any]]:
-    """The samples that a cluster can run, by file name without suffix."""
-    found = {path.stem: yaml.safe_load(path.read_text()) for path in SAMPLES.glob("*.yaml") if path.stem != "gpu-pool"}
-    return {name: data for name, data in sorted(found.items()) if not data["spec"]["bundle"]["uri"].startswith("file:")}
-
-
-@functools.cache
-def pools() -> dict[str, Any]:
-    documents = yaml.safe_load_all((SAMPLES / "gpu-pool.yaml").read_text())
-    return {data["metadata"]["name"]: parse_resource(data, subject="gpu-pool.yaml") for data in documents}
-
-
-def planned(
-    sample: str, workload: str, scaling: str | None = None, capabilities: Capabilities | None = None
-) -> ClusterPlan:
-    data = copy.deepcopy(models()[sample])
-    data["spec"]["workload"] = workload
-    if scaling is not None:
-        data["spec"]["scaling"] = SCALINGS[scaling]
-    model = parse_resource(data, subject=sample)
-    plan = plan_cluster(model, capabilities or Capabilities(), PoolFacts(pools()), SETTINGS)
-    assert isinstance(plan, ClusterPlan), plan
-    return plan
 
 
 def as_yaml(manifests: tuple[Manifest, ...]) -> str:
@@ -210,7 +178,7 @@ def rendered_yaml() -> Any:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, values in (
         ("sample", list(models())),
-        ("workload", ["KServe", "Deployment"]),
+        ("workload", WORKLOADS),
         ("scaling", list(SCALINGS)),
     ):
         if name in metafunc.fixturenames:

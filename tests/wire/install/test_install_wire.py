@@ -205,7 +205,9 @@ async def test_one_namespace(
     await api.apply(kinds.latent_model, "team-b", MODEL, manager="user")
     async with operator(control_plane, api, tmp_path):
         await served(api, "team-a")
-        assert not (await api.list(kinds.deployment, "team-b"))["items"]
+        for kind in (kinds.deployment, kinds.service, kinds.config_map):
+            assert not (await api.list(kind, "team-b", "app.kubernetes.io/managed-by=latentry"))["items"], kind.name
+        assert "status" not in await api.get(kinds.latent_model, "team-b", "encoder")
 
     helm("upgrade", "--set", "watchNamespace=")
     async with control_plane.api("operator") as account:
