@@ -91,7 +91,7 @@ class _Memory(Generic[_Head]):
     """Clients and servers repeat their heads, and the same bytes always mean the same. Bounded."""
 
     def __init__(self, parse: Callable[[bytes], _Head]) -> None:
-        self._parse = parse
+        self._parse: Callable[[bytes], _Head] = parse
         self._heads: dict[bytes, _Head] = {}
 
     def known(self, head: bytes) -> _Head | None:

@@ -7,6 +7,7 @@ a failure after the first pass; marks and giving way to users; traffic beside pr
 import json
 import threading
 
+import httpx
 import numpy as np
 import pytest
 import tritonclient.http as http_client
@@ -117,12 +118,8 @@ def test_probes_are_marked_and_give_way_for_a_while(scripted_triton, start_tap, 
     assert request["inputs"][0]["shape"] == [3, 4], "no more rows than the model takes"
     wire.eventually(lambda: "HTTP 503: too busy" in reasons(tap))
 
-    head = b"POST /v2/models/exact/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(BODY)
-
     def held() -> None:
-        with tap.connect() as sock:
-            sock.sendall(head + BODY)
-            sock.recv(1 << 16)
+        httpx.post(f"http://127.0.0.1:{tap.ports['http']}/v2/models/exact/infer", content=BODY, timeout=30)
 
     users = [threading.Thread(target=held) for _ in range(2)]
     for user in users:
