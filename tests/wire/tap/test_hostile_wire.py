@@ -38,11 +38,11 @@ class Echo(threading.Thread):
             return
         try:
             received = sock.recv(1 << 16)
-        except ConnectionResetError:
+            if received:
+                sock.sendall(OK)
+        except ConnectionError:
             received = b""
-        if received:
-            sock.sendall(OK)
-        else:
+        if not received:
             self._selector.unregister(sock)
             sock.close()
 
