@@ -38,6 +38,7 @@ SAMPLING_RATES = (0.0, 0.01, 0.1)
 _DEFAULT_PER_SECOND = 50.0
 _NO_LIMIT_PER_SECOND = 100_000.0
 _WARM_UP_CONNECTIONS, _WARM_UP_SECONDS = 8, 2
+_FEW = 8
 _LARGE = 1 << 20
 """From here on a call takes milliseconds: runs are longer and fewer, and of the sampling taps only one takes part."""
 _LARGE_RATES = (0.0, 0.1)
@@ -66,14 +67,15 @@ class Field:
         return [self.direct, *taps, *self.proxies]
 
 
-def rounds_of(rounds: int, payload: int) -> int:
+def rounds_of(rounds: int, payload: int, in_flight: int) -> int:
     """Runs of each path in a case."""
-    return max(rounds - 1, 1) if payload >= _LARGE else rounds
+    fewer = 0 if payload < _LARGE else 1 if in_flight <= _FEW else 2
+    return max(rounds - fewer, 1)
 
 
 def seconds_of(seconds: int, payload: int, in_flight: int) -> int:
-    """Length of a run. With many large calls in flight the first answers take a second by themselves."""
-    return seconds if payload < _LARGE else seconds * (4 if in_flight > 8 else 2)
+    """Length of a run. Many large calls in flight share the way: their first answers take seconds by themselves."""
+    return seconds if payload < _LARGE else seconds * (2 if in_flight <= _FEW else 8)
 
 
 async def bench(rounds: int, seconds: int, console: Console) -> dict[str, Any]:
@@ -148,8 +150,12 @@ async def _measure(field: Field, rounds: int, seconds: int, console: Console) ->
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     rows: list[tuple[int, Row]] = []
     with Progress(*columns, console=console) as progress:
-        runs = sum(len(field.endpoints(payload)) * rounds_of(rounds, payload) for payload in PAYLOADS)
-        task = progress.add_task("", total=len(PROTOCOLS) * len(IN_FLIGHT) * runs)
+        runs = sum(
+            len(field.endpoints(payload)) * rounds_of(rounds, payload, in_flight)
+            for payload in PAYLOADS
+            for in_flight in IN_FLIGHT
+        )
+        task = progress.add_task("", total=len(PROTOCOLS) * runs)
         for protocol in PROTOCOLS:
             for payload in PAYLOADS:
                 calls = await _checked(field, protocol, payload)
@@ -161,7 +167,7 @@ async def _measure(field: Field, rounds: int, seconds: int, console: Console) ->
                     measured = await measure_case(
                         calls,
                         connections=in_flight,
-                        rounds=rounds_of(rounds, payload),
+                        rounds=rounds_of(rounds, payload, in_flight),
                         seconds=seconds_of(seconds, payload, in_flight),
                         step=step,
                     )
@@ -195,7 +201,7 @@ async def _check_observed(rows: Sequence[tuple[int, Row]], field: Field) -> None
 
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each path per case.")] = 4,
-    seconds: Annotated[int, typer.Option(min=1, help="Length of a run; 2 to 4 times that at 4 MB.")] = 1,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a run; 2 to 8 times that at 4 MB.")] = 1,
     out: Annotated[Path, typer.Option(help="Results file.")] = tap_report.RESULTS,
     render: Annotated[
         bool, typer.Option("--render", help="Only write the figures into docs/benchmarks.md from the results file.")

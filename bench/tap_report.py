@@ -162,7 +162,7 @@ def render(results: Mapping[str, Any], document: Path = report.DOCUMENT) -> None
     """
     facts = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     lines = [
-        f"{results['rounds']} runs of {results['seconds']} s (4 MB: one run less, but 2 to 4 times as long) per case; "
+        f"{results['rounds']} runs of {results['seconds']} s (4 MB: one or two runs less, but 2 to 8 times as long) per case; "
         f"share of direct: median [least, most]. {facts}.",
         "",
         *(f"- {line(target)}" for target in results["targets"]),
