@@ -4,7 +4,7 @@ Who may own a field: what we render is ours, except where another manager claime
 then it is that manager's until it lets go. Changes made in other ways (kubectl edit, scripts) are undone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -91,6 +91,22 @@ class Applier:
         """
         self._made.get(model, {}).pop((kind, record.key[1]), None)
         await self._client.delete(kind, record.key, record.uid)
+
+    async def clear(self, model: Key, owner: Owner, left: Sequence[tuple[Kind, Child]]) -> Sequence[tuple[Kind, Child]]:
+        """Delete what an earlier model of this name left; ``owner`` is the model as it is known. What was deleted.
+
+        The garbage collector would, but one whose watch broke while a model was deleted and made again takes the new
+        one for the old one, and never does.
+
+        Raises:
+            KubeError: the server refused; to be tried again.
+        """
+        # Were ``owner`` the earlier one of the two, these would be the objects of its successor.
+        if not left or await self._client.uid(LATENT_MODEL, model) != owner.uid:
+            return ()
+        for kind, child in left:
+            await self.remove(kind, model, child)
+        return left
 
     def forget(self, model: Key) -> None:
         """The model is gone."""

@@ -104,18 +104,7 @@ class Reconciler:
         return None
 
     async def _clear(self, seen: Seen) -> None:
-        """Remove what a deleted model of this name left.
-
-        The garbage collector would, but one whose watch broke while the model was deleted and made again takes the
-        new one for the old one, and never does.
-        """
-        deps, key = self._deps, seen.record.key
-        left = leftovers(seen)
-        # Were the one we see the deleted one, these would be the objects of its successor.
-        if not left or await deps.client.uid(LATENT_MODEL, key) != seen.owner.uid:
-            return
-        for kind, child in left:
-            await deps.applier.remove(kind, key, child)
+        for kind, child in await self._deps.applier.clear(seen.record.key, seen.owner, leftovers(seen)):
             log.info("leftover of a deleted model removed", extra={"kind": kind.name, "object_name": child.key[1]})
 
     async def _apply(self, seen: Seen, objects: Sequence[tuple[Kind, Obj]]) -> list[Applied]:
