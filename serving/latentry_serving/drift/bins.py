@@ -86,6 +86,6 @@ def psi(counts: Integers, shares: Floats) -> Floats:
     return np.asarray(np.where(used, terms, 0.0).sum(axis=-1))
 
 
-def degrees(shares: Floats) -> Integers:
+def degrees(shares: Floats | Singles) -> Integers:
     """Degrees of freedom per dimension [d]: bins in use less one, at least zero."""
     return np.asarray(np.maximum((shares > 0).sum(axis=-1) - 1, 0), np.int64)

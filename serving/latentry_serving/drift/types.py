@@ -33,7 +33,7 @@ class Statistic(StrEnum):
     T2 = "t2"  # mean shift, on a low-rank-plus-diagonal Gaussian
     SPE = "spe"  # energy outside the principal subspace
     BINS_MEAN = "bins_mean"  # Pearson chi² of binned dimensions, mean over dimensions
-    BINS_MAX = "bins_max"  # the same, worst dimension
+    BINS_MAX = "bins_max"  # likelihood ratio of binned dimensions, worst dimension
     NORM = "norm"  # Euclidean norm
     NON_FINITE = "non_finite"  # vectors with NaN or infinity
     DUPLICATES = "duplicates"  # vectors seen before in the window
@@ -161,6 +161,62 @@ class WindowSummary:
     duplicates: int
     stuck: Booleans
     woken: Booleans
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """A closed window, judged.
+
+    Attributes:
+        scores: of the statistics the window allowed. insufficient: the watched statistics it did not.
+        alarms: raised by this window; an alarm that goes on is not raised again.
+        ended: statistics whose alarm ended with this window.
+    """
+
+    window: WindowSummary
+    scores: tuple[WindowScore, ...]
+    insufficient: tuple[Statistic, ...]
+    alarms: tuple[Alarm, ...]
+    ended: tuple[Statistic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticStatus:
+    """One statistic as it stands. ``last`` is the latest judged window's score; None before the first.
+
+    ``evidence``: the CUSUM's S. ``alarm``: what raised the alarm that is on, else None. ``windows``: judged so far.
+    """
+
+    statistic: Statistic
+    state: AlarmState
+    last: WindowScore | None
+    evidence: float
+    thresholds: Thresholds
+    windows: int
+    alarm: Alarm | None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStatus:
+    """One tensor as it stands.
+
+    Attributes:
+        held: vectors in the open window. opened_s: when it opened, None while empty.
+        windows: closed and judged in at least one statistic. insufficient: closed without any judgement.
+        last_full_s: when a window last filled, None before the first. since_full_s: seconds from then (from the first
+            look before that).
+        window_s: seconds a window takes, as the thresholds assume.
+    """
+
+    tensor: str
+    held: int
+    opened_s: float | None
+    windows: int
+    insufficient: int
+    last_full_s: float | None
+    since_full_s: float
+    window_s: float
+    statistics: tuple[StatisticStatus, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,230 @@
+"""How likely a score is on undrifted traffic: fitted once, tabulated, valid far out.
+
+Each quadratic statistic is, on independent vectors, a mean of chi²(1) variables with known weights (the spectrum of
+its features' covariance): a parametric tail that a few dozen reference windows could never show. What they do show is
+how much more *windows* vary than independent vectors would: runs of similar requests, drifts within the day. From the
+scores of M left-out contiguous windows come
+
+- ``scale``: their mean score, at least 1 (first moment);
+- the spectrum's concentration: ``nu = trace² / trace of the square``, the latter from inner products of pairs of
+  windows' deviations (second moment); the spectrum is sharpened to it by a power ``w^g``, as runs inflate the large
+  directions most;
+- ``freedom = nu M``: the estimated scale is itself uncertain, so the tail is averaged over chi²(freedom)/freedom as
+  Student's t and Fisher's F are (Box 1954). With few windows it is always finite;
+- ``tail_exponent``: where the left-out windows' p-values still average too small (mean of -ln p significantly above 1),
+  all are raised to 1/that mean.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import special, stats
+
+from latentry_serving.drift import mixture
+from latentry_serving.drift.types import Floats, Integers, Singles
+
+FEW_WINDOWS = 10
+_LARGEST_SCORE_SD = 60.0
+_TABLE = 48
+_DISTINCT = 32
+SMALLEST_P = 1e-300
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Weights [m] of a mean of chi²(1), each with a multiplicity [m]; ``sum(weights * multiplicity) = 1``."""
+
+    weights: Floats
+    multiplicity: Floats
+
+    @property
+    def freedom(self) -> float:
+        """Satterthwaite's degrees of freedom: 1 / sum of squared weights."""
+        return float(1 / np.sum(self.multiplicity * self.weights**2))
+
+    def sharpened(self, freedom: float) -> "Spectrum":
+        """The same directions raised to a power, such that ``freedom`` is as given (no change if it is larger)."""
+        if freedom >= self.freedom or (self.weights.size == 1 and self.multiplicity[0] <= 1):
+            return self
+        low, high = 1.0, 1.0
+        while _powered(self, high).freedom > freedom and high < 64:
+            high *= 1.5
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if _powered(self, middle).freedom > freedom else (low, middle)
+        powered = _powered(self, high)
+        if powered.freedom > 1.02 * freedom:  # equal weights have no power to sharpen: fewer of them
+            kept = np.full(1, max(1.0, freedom))
+            return Spectrum(1 / kept, kept)
+        return powered
+
+
+def _powered(spectrum: Spectrum, power: float) -> Spectrum:
+    weights = (spectrum.weights / spectrum.weights.max()) ** power
+    return Spectrum(weights / np.sum(weights * spectrum.multiplicity), spectrum.multiplicity)
+
+
+SINGLE = Spectrum(np.ones(1), np.ones(1))
+
+
+def spectrum_of(features: Floats | Singles) -> tuple[Spectrum, float]:
+    """Spectrum of the covariance of feature rows [n, p], and its trace.
+
+    The leading directions are found on one half of the rows and their variances measured on the other, as are the
+    traces of the covariance and of its square: plain sample eigenvalues of n < p rows would be spread far too wide.
+    What the leading directions leave becomes equal weights with the remaining two moments.
+    """
+    centred = features - features.mean(axis=0)
+    first, second = centred[::2], centred[1::2]
+    trace = float(np.einsum("ij,ij->", centred, centred) / (len(centred) - 1))
+    if trace <= 0:
+        return SINGLE, 0.0
+    square = float(np.mean((first @ second.T) ** 2))
+    leading = _held_out_variances(first, second)
+    leading = leading[np.cumsum(leading) < 0.999 * trace][:_DISTINCT]
+    rest, rest_square = trace - leading.sum(), max(square - float(leading @ leading), 0.0)
+    smallest_square = rest**2 / max(1, features.shape[1] - leading.size)
+    count = max(1.0, rest**2 / max(rest_square, smallest_square))
+    weights = np.append(leading, rest / count) / trace
+    return Spectrum(weights, np.append(np.ones(leading.size), count)), trace
+
+
+def _held_out_variances(first: Floats | Singles, second: Floats | Singles) -> Floats:
+    if first.shape[1] <= len(first):
+        _, vectors = np.linalg.eigh(first.T @ first)
+        directions = vectors[:, ::-1][:, :_DISTINCT]
+    else:
+        values, vectors = np.linalg.eigh(first @ first.T)
+        kept = np.flatnonzero(values[::-1][:_DISTINCT] > values[-1] * 1e-9)
+        directions = (first.T @ vectors[:, ::-1][:, kept]) / np.sqrt(values[::-1][kept])
+    variances = np.mean((second @ directions) ** 2, axis=0)
+    return np.asarray(np.sort(variances[variances > 0])[::-1], np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """ln P(score > x), tabulated over ln x and interpolated; linear in x beyond the last point.
+
+    Attributes:
+        log_score, log_p: [G] ascending and descending.
+        scale, freedom, tail_exponent: what was fitted (see the module); freedom is infinite where the scale is known.
+        shared: share of a window's variance that comes from the finite reference, for ``rules.cusum_design``.
+        windows: left-out windows behind it.
+    """
+
+    log_score: Floats
+    log_p: Floats
+    scale: float
+    freedom: float
+    tail_exponent: float
+    shared: float
+    windows: int
+
+    def p(self, score: float) -> float:
+        """P(at least ``score`` on undrifted traffic), in [SMALLEST_P, 1]."""
+        if not score > 0:
+            return 1.0
+        at = float(np.log(score))
+        if at <= self.log_score[-1]:
+            return float(np.exp(np.interp(at, self.log_score, self.log_p)))
+        step = (self.log_p[-1] - self.log_p[-2]) / (np.exp(self.log_score[-1]) - np.exp(self.log_score[-2]))
+        beyond = self.log_p[-1] + (score - np.exp(self.log_score[-1])) * (step if np.isinf(self.freedom) else 0.0)
+        return float(np.exp(max(beyond, np.log(SMALLEST_P))))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the left-out windows say: scores [M]; deviations [M, p] whose squared norms they are."""
+
+    scores: Floats
+    deviations: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def concentration(self) -> float:
+        """nu = trace² / trace of the square of the windows' covariance, from pairs; at least 1.
+
+        Left-out deviations share a reference, which moves all inner products by a constant: their variance is used.
+        """
+        count = len(self.scores)
+        inner = self.deviations @ self.deviations.T
+        pairs = inner[np.triu_indices(count, 1)]
+        square = float(np.var(pairs))
+        return max(1.0, float(np.mean(self.scores)) ** 2 / square) if square > 0 else 1.0
+
+
+def quadratic(spectrum: Spectrum, evidence: Evidence, *, dependent: bool, shared: float) -> Tail:
+    """The tail of a quadratic statistic. ``dependent``: neighbouring vectors are known to be correlated."""
+    count = len(evidence.scores)
+    mean = float(np.mean(evidence.scores))
+    error = np.sqrt(2 / (spectrum.freedom * count))
+    if dependent or mean > 1 + 2.5 * error:
+        nu = 1.0 if spectrum.weights.size == 1 else min(spectrum.freedom, evidence.concentration())
+        sharp = spectrum.sharpened(nu)
+        tail = _tabulate(sharp, max(1.0, mean), sharp.freedom * count, shared + 1 / count, count)
+    else:
+        freedom = spectrum.freedom * count if count < FEW_WINDOWS else np.inf
+        tail = _tabulate(spectrum, max(1.0, mean - error), freedom, shared, count)
+    return raised(tail, np.array([tail.p(s) for s in evidence.scores]))
+
+
+def exponent_of(p: Floats) -> float:
+    """Mean of -ln p of left-out windows where significantly above 1, which it is on average if p is uniform; else 1."""
+    mean = float(np.mean(-np.log(p)))
+    return mean if mean > 1 + 2 / np.sqrt(p.size) else 1.0
+
+
+def raised(tail: Tail, p: Floats) -> Tail:
+    """``tail`` with all p-values raised to 1 / exponent_of(p)."""
+    exponent = exponent_of(p)
+    return Tail(tail.log_score, tail.log_p / exponent, tail.scale, tail.freedom, exponent, tail.shared, tail.windows)
+
+
+def _tabulate(spectrum: Spectrum, scale: float, freedom: float, shared: float, windows: int) -> Tail:
+    """Table from well inside the bulk to 60 standard deviations out, or as far as double precision carries."""
+    sd = np.sqrt(2 / spectrum.freedom)
+    x = np.geomspace(max(0.02, 1 - 3 * sd), 1 + _LARGEST_SCORE_SD * sd, _TABLE)
+    p = _averaged(spectrum, x, freedom)
+    p = np.minimum.accumulate(np.clip(p, 0, 1))
+    kept = p > SMALLEST_P
+    log_score = np.concatenate([[-40.0], np.log(x[kept] * scale)])
+    return Tail(log_score, np.concatenate([[0.0], np.log(p[kept])]), scale, freedom, 1.0, shared, windows)
+
+
+def _averaged(spectrum: Spectrum, x: Floats, freedom: float) -> Floats:
+    """P(mixture > x g), g ~ chi²(freedom) / freedom; the plain tail for infinite freedom."""
+    if np.isinf(freedom):
+        return _sf(spectrum, x)
+    levels, weights = np.polynomial.legendre.leggauss(40)
+    # Far tails come from small g, so the quantile levels are integrated on a logistic scale from 1e-12 to 1 - 1e-12.
+    logit = levels * 27.6
+    share = special.expit(logit)
+    density = weights * 27.6 * share * (1 - share)
+    g = stats.chi2.ppf(share, freedom) / freedom
+    tails = _sf(spectrum, np.outer(x, g).ravel()).reshape(x.size, g.size)
+    return np.asarray(tails @ density / density.sum())
+
+
+def _sf(spectrum: Spectrum, x: Floats) -> Floats:
+    if spectrum.weights.size == 1:
+        return np.asarray(stats.chi2.sf(x * spectrum.multiplicity[0], spectrum.multiplicity[0]))
+    return np.asarray(mixture.survival(spectrum.weights, x, spectrum.multiplicity))
+
+
+def worst(ratios: Floats, degrees: Integers, scale: Floats, freedom: float, windows: float) -> float:
+    """ln p of the worst of d dimensions (Šidák), from G² [d], its degrees and fitted scale per dimension [d].
+
+    freedom: degrees of one dimension's windows as a share of ``degrees`` (1 when independent); windows: those behind
+    ``scale``, infinite where it is known (chi² then, else F).
+    """
+    used = degrees > 0
+    x = ratios[used] / scale[used]
+    if np.isinf(windows):
+        log_tail = stats.chi2.logsf(x, degrees[used])
+    else:
+        nu = np.maximum(1.0, degrees[used] * freedom)
+        log_tail = stats.f.logsf(x / degrees[used], nu, nu * windows)
+    smallest = float(np.min(log_tail))
+    return (
+        float(np.log(-np.expm1(used.sum() * np.log1p(-np.exp(smallest)))))
+        if smallest > -30
+        else smallest + float(np.log(used.sum()))
+    )
