@@ -29,7 +29,7 @@ def binomial_upper_tail(count: ArrayLike, trials: ArrayLike, rate: ArrayLike) ->
 
 
 def two_counts_upper_tail(count: ArrayLike, trials: ArrayLike, other: ArrayLike, other_trials: ArrayLike) -> Array:
-    """P-value of ``count`` of ``trials`` being more than ``other`` of ``other_trials`` lets expect: Fisher's exact test.
+    """P-value of ``count`` of ``trials`` against ``other`` of ``other_trials``, if more: Fisher's exact test.
 
     The common rate is not needed: given the sum of both counts, ``count`` is hypergeometric. The right test for a
     window against a finite reference in which an event was rare or never seen.

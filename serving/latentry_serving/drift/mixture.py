@@ -20,6 +20,7 @@ from scipy.optimize import brentq
 Array = NDArray[np.float64]
 
 _MOST_WEIGHTS = 128
+_NEAREST, _FARTHEST = 1e-290, 1e14  # of x in units of the largest weight: beyond, 1 and exp(-x / 2 weight)
 
 # The path's nodes in widths of the saddle, close together there and far apart far out: y = sinh(u), to 74 widths.
 _GRID = np.linspace(0.0, 5.0, 41)
@@ -98,7 +99,11 @@ class WeightedChiSquare:
         """One value; well below the mean from P(Q <= x), whose path crosses left of the pole at 0."""
         unit = 2 * float(self.weights.max())  # t in units of the branch point, which is at 1
         ratios, level = 2 * self.weights / unit, x / unit
-        above = x >= self.mean - 0.5 * self.variance**0.5
+        if level < _NEAREST:
+            return 0.0
+        if level > _FARTHEST:
+            return -level  # all that is left of it in sixteen digits
+        above = x >= self.mean - min(0.8 * self.variance**0.5, 0.5 * self.mean)
         saddle = _saddle(ratios, self.dof, level, above)
         terms = ratios / (1 - ratios * saddle)
         second = 0.5 * float(self.dof @ terms**2) + saddle**-2
@@ -125,7 +130,7 @@ def _saddle(ratios: Array, dof: Array, level: float, above: bool) -> float:
         t = place(at)
         return float(0.5 * dof @ (ratios / (1 - ratios * t)) - level - 1 / t)
 
-    return place(brentq(slope, -300, 36 if above else 300, xtol=1e-6))
+    return place(brentq(slope, -300, 36 if above else 690, xtol=1e-6))
 
 
 def survival(weights: ArrayLike, x: ArrayLike, dof: ArrayLike = 1.0) -> Array:
