@@ -162,7 +162,7 @@ def mewma_run_length(threshold: float, dimensions: int, smoothing: float) -> flo
     density = ncx2.pdf(radius[1:] ** 2 / smoothing**2, dimensions, spread)
     moves = np.zeros((len(radius), len(radius)))
     moves[:, 1:] = density * 2 * radius[1:] * weights / smoothing**2
-    leaving = ncx2.sf(limit / smoothing**2, dimensions, spread[:, 0])
+    leaving = np.asarray(ncx2.sf(limit / smoothing**2, dimensions, spread[:, 0]), dtype=np.float64)
     return float(_absorption_times(moves, leaving)[0])
 
 
