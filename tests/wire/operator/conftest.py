@@ -1,7 +1,7 @@
 """The operator on a real API server, as the service account of manifests/operator, in the test's own loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,8 +19,9 @@ DIGEST = "sha256:" + "ab" * 32
 SYSTEM = "latentry-system"
 
 
-def grant(http: httpx.Client) -> None:
-    """The roles that are shipped, bound to the account that the control plane knows as ``operator``."""
+def grant(http: httpx.Client) -> list[str]:
+    """The roles that are shipped, bound to the account that the control plane knows as ``operator``; URL paths of what
+    was made."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
     _apply(http, f"/api/v1/namespaces/{SYSTEM}", namespace)
     plurals = {
@@ -29,11 +30,14 @@ def grant(http: httpx.Client) -> None:
         "Role": "roles",
         "RoleBinding": "rolebindings",
     }
+    made: list[str] = []
     for file in ("role.yaml", "role-binding.yaml"):
         for body in yaml.safe_load_all((ROLES / file).read_text()):
             kind, name = body["kind"], body["metadata"]["name"]
             inside = "" if kind.startswith("Cluster") else f"namespaces/{SYSTEM}/"
-            _apply(http, f"/apis/rbac.authorization.k8s.io/v1/{inside}{plurals[kind]}/{name}", body)
+            made.append(f"/apis/rbac.authorization.k8s.io/v1/{inside}{plurals[kind]}/{name}")
+            _apply(http, made[-1], body)
+    return made
 
 
 def _apply(http: httpx.Client, path: str, body: Obj) -> None:
@@ -46,12 +50,15 @@ def _apply(http: httpx.Client, path: str, body: Obj) -> None:
     assert answer.is_success, answer.text
 
 
-@pytest.fixture(scope="session")
-def permitted(control_plane: ControlPlane) -> ControlPlane:
-    """The control plane with the operator's roles."""
+@pytest.fixture(scope="module")
+def permitted(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """The control plane with the operator's roles; other folders' tests find its account without them."""
     with control_plane.http() as http:
-        grant(http)
-    return control_plane
+        made = grant(http)
+    yield control_plane
+    with control_plane.http() as http:
+        for path in made:
+            http.delete(path).raise_for_status()
 
 
 def settings_for(control_plane: ControlPlane, **changes: Any) -> OperatorSettings:
