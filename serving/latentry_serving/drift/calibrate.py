@@ -47,8 +47,9 @@ class Calibration:
         left = leave_out.leave_out(self.found, geometry)
         dependence = self._dependence(spectra[Statistic.MMD2].freedom)
         p: dict[Statistic, Floats] = {}
-        tails = self._tails(left, spectra, reference.basis.shape[1], geometry.degrees, dependence.dependent, p)
-        worst = self._worst(left, degrees, dependence.dependent, p) if (degrees > 0).sum() > 1 else None
+        runs = nulls.Runs(dependence.dependent, dependence.time / self.window if dependence.dependent else 0.0)
+        tails = self._tails(left, spectra, reference.basis.shape[1], geometry.degrees, runs, p)
+        worst = self._worst(left, degrees, runs, p) if (degrees > 0).sum() > 1 else None
         events = self._events(p)
         watched = [s for s in Statistic if s in p]
         return TensorProfile(
@@ -122,7 +123,7 @@ class Calibration:
         spectra: dict[Statistic, nulls.Spectrum],
         components: int,
         degrees: Integers,
-        dependent: bool,
+        runs: nulls.Runs,
         p: dict[Statistic, Floats],
     ) -> dict[Statistic, nulls.Tail]:
         tails = {}
@@ -132,21 +133,20 @@ class Calibration:
             )
             if unusable:
                 continue
-            evidence, chosen = left.evidence(statistic)
-            shared = self._noise_share()
-            tails[statistic] = nulls.quadratic(spectrum, evidence, dependent=dependent, shared=shared)
+            evidence, chosen = left.evidence(statistic, dependent=runs.dependent)
+            tails[statistic] = nulls.quadratic(spectrum, evidence, runs, self._noise_share())
             p[statistic] = np.full(chosen.size, np.nan)
             p[statistic][chosen] = [tails[statistic].p(s) for s in evidence.scores]
         return tails
 
     def _worst(
-        self, left: leave_out.LeftOut, degrees: Integers, dependent: bool, p: dict[Statistic, Floats]
+        self, left: leave_out.LeftOut, degrees: Integers, runs: nulls.Runs, p: dict[Statistic, Floats]
     ) -> WorstNull:
-        fitted = leave_out.fit_worst(left.ratios, degrees, dependent=dependent)
+        fitted = leave_out.fit_worst(left.ratios, degrees, runs)
         exponent = nulls.exponent_of(np.exp(fitted.log_p))
         p[Statistic.BINS_MAX] = np.exp(fitted.log_p / exponent)
-        shared = self._noise_share() + (0.0 if np.isinf(fitted.windows) else 1 / fitted.windows)
-        return WorstNull(fitted.scale, fitted.freedom, fitted.windows, exponent, shared)
+        shared = self._noise_share() + (0.0 if np.isinf(fitted.freedom) else 1 / len(left.ratios))
+        return WorstNull(fitted.scale, fitted.share, fitted.freedom, exponent, shared)
 
     def _events(self, p: dict[Statistic, Floats]) -> dict[Statistic, EventRate]:
         windows = [w for w in self.found.windows if w.finite + w.non_finite == self.window]

@@ -52,7 +52,7 @@ def _worst(profile: TensorProfile, filled: Filled, expected: Expected) -> list[W
     if null is None:
         return []
     ratios = likelihood_ratios(filled.sums, expected)
-    log_p = nulls.worst(ratios, degrees, null.scale, null.freedom, null.windows) / null.tail_exponent
+    log_p = nulls.worst(ratios, degrees, null.scale, null.share, null.freedom) / null.tail_exponent
     relative = np.where(degrees > 0, ratios / null.scale / np.maximum(degrees, 1), 0)
     p = float(np.exp(max(log_p, np.log(nulls.SMALLEST_P))))
     return [WindowScore(Statistic.BINS_MAX, float(relative.max()), p, filled.size)]

@@ -92,9 +92,13 @@ class LeftOut:
     ratios: Floats
     held_out: Booleans
 
-    def evidence(self, statistic: Statistic) -> tuple[nulls.Evidence, Booleans]:
-        """Scores and deviations, and the windows [M] they belong to: only held-out ones for subspace statistics."""
-        chosen = self.held_out if statistic in (Statistic.SPE, Statistic.T2) else np.ones_like(self.held_out)
+    def evidence(self, statistic: Statistic, *, dependent: bool) -> tuple[nulls.Evidence, Booleans]:
+        """Scores and deviations, and the windows [M] they belong to: only held-out ones for SPE, and for T².
+
+        With dependent vectors T² needs windows more than purity: those that chose the subspace score a little too high.
+        """
+        subspace = statistic is Statistic.SPE or (statistic is Statistic.T2 and not dependent)
+        chosen = self.held_out if subspace else np.ones_like(self.held_out)
         values = self.deviations[statistic][chosen]
         return nulls.Evidence(np.einsum("ij,ij->i", values, values), values), chosen
 
@@ -133,35 +137,37 @@ def _sum(parts: Iterable[Sums]) -> Sums:
 
 @dataclass(frozen=True, slots=True)
 class WorstFit:
-    """Null of BINS_MAX and the left-out windows' ln p [M] under it."""
+    """Null of BINS_MAX (see ``nulls.worst``) and the left-out windows' ln p [M] under it."""
 
     scale: Floats
+    share: float
     freedom: float
-    windows: float
     log_p: Floats
 
 
-def fit_worst(ratios: Floats, degrees: Integers, *, dependent: bool) -> WorstFit:
+def fit_worst(ratios: Floats, degrees: Integers, runs: nulls.Runs) -> WorstFit:
     """Per-dimension scales of G² [M, d] where vectors are dependent; each window judged by the others' scales."""
     count = len(ratios)
     used = degrees > 0
+    mean_degrees = float(degrees[used].mean())
     relative = ratios[:, used] / degrees[used]
     mean = float(relative.mean())
-    # By themselves d correlated dimensions say no more about the overall scale than one: a cautious standard error.
-    if not dependent and mean <= 1 + 2.5 * np.sqrt(2 / (float(degrees[used].mean()) * count)):
+    # d dimensions that are all alike say no more about the overall scale than one: a cautious standard error.
+    if not runs.dependent and mean <= 1 + 2.5 * np.sqrt(2 / (mean_degrees * count)):
         scale = np.ones(degrees.size)
         log_p = np.array([nulls.worst(r, degrees, scale, 1.0, np.inf) for r in ratios])
         return WorstFit(scale, 1.0, np.inf, log_p)
     variance = float(relative.var(axis=0, ddof=1).mean())
-    nu = 2 * mean**2 / variance if variance > 0 else np.inf
-    freedom = float(min(1.0, nu / float(degrees[used].mean())))
+    nu = min(mean_degrees, 2 * mean**2 / variance) if variance > 0 else mean_degrees
+    nu = max(1.0, nu)
+    freedom = runs.freedom(nu * max(1, count - 1))
     log_p = np.array(
         [
-            nulls.worst(r, degrees, _scales(np.delete(ratios, m, axis=0), degrees), freedom, count - 1)
+            nulls.worst(r, degrees, _scales(np.delete(ratios, m, axis=0), degrees), nu / mean_degrees, freedom)
             for m, r in enumerate(ratios)
         ]
     )
-    return WorstFit(_scales(ratios, degrees), freedom, float(count), log_p)
+    return WorstFit(_scales(ratios, degrees), nu / mean_degrees, freedom, log_p)
 
 
 def _scales(ratios: Floats, degrees: Integers) -> Floats:

@@ -20,6 +20,7 @@ from scipy.optimize import brentq
 Array = NDArray[np.float64]
 
 _MOST_WEIGHTS = 128
+_STRAIGHTENINGS = 30
 _NEAREST, _FARTHEST = 1e-290, 1e14  # of x in units of the largest weight: beyond, 1 and exp(-x / 2 weight)
 
 # The path's nodes in widths of the saddle, close together there and far apart far out: y = sinh(u), to 74 widths.
@@ -112,9 +113,15 @@ class WeightedChiSquare:
         # Steepest descent bends by third / (6 second). Never to the left, where exp(-tx) grows.
         bend = max(third / (6 * second), 0.02 / (level * width**2))
         height, slope = width * _HEIGHT, width * _SLOPE
-        path = saddle + bend * height**2 + 1j * height
-        phase = -0.5 * (np.log(1 - path[:, None] * ratios) @ self.dof) - path * level - np.log(path if above else -path)
-        peak = float(phase[0].real)
+        for _ in range(_STRAIGHTENINGS):
+            path = saddle + bend * height**2 + 1j * height
+            logs = np.log(1 - path[:, None] * ratios) @ self.dof
+            phase = -0.5 * logs - path * level - np.log(path if above else -path)
+            peak = float(phase[0].real)
+            # Many small weights: bent too far right, |1 - t r| falls below 1 and their joint factor grows again.
+            if float(phase.real.max()) <= peak + 1e-9:
+                break
+            bend /= 4
         values = (np.exp(phase - peak) * (1 - 2j * bend * height)).real * slope
         tail = peak + float(np.log(values.sum() - values[0] / 2)) + _LOG_STEP
         return min(0.0, tail) if above else float(np.log1p(-min(np.exp(tail), 1 - 1e-16)))

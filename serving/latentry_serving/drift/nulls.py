@@ -9,8 +9,12 @@ scores of M left-out contiguous windows come
 - the spectrum's concentration: ``nu = trace² / trace of the square``, the latter from inner products of pairs of
   windows' deviations (second moment); the spectrum is sharpened to it by a power ``w^g``, as runs inflate the large
   directions most;
-- ``freedom = nu M``: the estimated scale is itself uncertain, so the tail is averaged over chi²(freedom)/freedom as
-  Student's t and Fisher's F are (Box 1954). With few windows it is always finite;
+- ``freedom``: the scale is uncertain, so the tail is averaged over chi²(freedom)/freedom as Student's t and Fisher's F
+  are. Two things make it so. It is estimated from M windows: ``nu M``. And with runs of similar requests it differs
+  from window to window, by how many runs there happen to be, long ones weighing by their square: ``w / (0.3 T)`` for
+  correlation time T. The 0.3 is measured on clusters with runs of geometric length 2, 10 and 50 in windows of 500,
+  where without it p = 1e-3 occurs 1.4, 7 and 100 times as often as it says. Inverses add up. With few windows it is
+  always finite;
 - ``tail_exponent``: where the left-out windows' p-values still average too small (mean of -ln p significantly above 1),
   all are raised to 1/that mean.
 """
@@ -19,6 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import special, stats
+from scipy.interpolate import PchipInterpolator
 
 from latentry_serving.drift import mixture
 from latentry_serving.drift.types import Floats, Integers, Singles
@@ -26,7 +31,9 @@ from latentry_serving.drift.types import Floats, Integers, Singles
 FEW_WINDOWS = 10
 _LARGEST_SCORE_SD = 60.0
 _TABLE = 48
+_RUN_VARIANCE = 0.3
 _DISTINCT = 32
+_GRID = 160
 SMALLEST_P = 1e-300
 
 
@@ -151,15 +158,27 @@ class Evidence:
         return max(1.0, float(np.mean(self.scores)) ** 2 / square) if square > 0 else 1.0
 
 
-def quadratic(spectrum: Spectrum, evidence: Evidence, *, dependent: bool, shared: float) -> Tail:
-    """The tail of a quadratic statistic. ``dependent``: neighbouring vectors are known to be correlated."""
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Whether neighbours are correlated, and the correlation time over the window's size, T / w."""
+
+    dependent: bool
+    share: float
+
+    def freedom(self, estimated: float) -> float:
+        """With ``estimated`` degrees of freedom from the left-out windows: how uncertain a window's scale is in all."""
+        return 1 / (1 / estimated + _RUN_VARIANCE * self.share)
+
+
+def quadratic(spectrum: Spectrum, evidence: Evidence, runs: Runs, shared: float) -> Tail:
+    """The tail of a quadratic statistic. ``shared``: see ``Tail``, so far as the reference's mean causes it."""
     count = len(evidence.scores)
     mean = float(np.mean(evidence.scores))
     error = np.sqrt(2 / (spectrum.freedom * count))
-    if dependent or mean > 1 + 2.5 * error:
+    if runs.dependent or mean > 1 + 2.5 * error:
         nu = 1.0 if spectrum.weights.size == 1 else min(spectrum.freedom, evidence.concentration())
         sharp = spectrum.sharpened(nu)
-        tail = _tabulate(sharp, max(1.0, mean), sharp.freedom * count, shared + 1 / count, count)
+        tail = _tabulate(sharp, max(1.0, mean), runs.freedom(sharp.freedom * count), shared + 1 / count, count)
     else:
         freedom = spectrum.freedom * count if count < FEW_WINDOWS else np.inf
         tail = _tabulate(spectrum, max(1.0, mean - error), freedom, shared, count)
@@ -193,13 +212,16 @@ def _averaged(spectrum: Spectrum, x: Floats, freedom: float) -> Floats:
     """P(mixture > x g), g ~ chi²(freedom) / freedom; the plain tail for infinite freedom."""
     if np.isinf(freedom):
         return _sf(spectrum, x)
-    levels, weights = np.polynomial.legendre.leggauss(40)
+    levels, weights = np.polynomial.legendre.leggauss(120)
     # Far tails come from small g, so the quantile levels are integrated on a logistic scale from 1e-12 to 1 - 1e-12.
     logit = levels * 27.6
     share = special.expit(logit)
     density = weights * 27.6 * share * (1 - share)
     g = stats.chi2.ppf(share, freedom) / freedom
-    tails = _sf(spectrum, np.outer(x, g).ravel()).reshape(x.size, g.size)
+    reached = np.outer(x, g)
+    grid = np.geomspace(max(reached.min(), 1e-3), reached.max(), _GRID)
+    log_tail = PchipInterpolator(np.log(grid), np.log(np.maximum(_sf(spectrum, grid), SMALLEST_P)))
+    tails = np.exp(log_tail(np.log(np.maximum(reached, grid[0]))))
     return np.asarray(tails @ density / density.sum())
 
 
@@ -209,19 +231,18 @@ def _sf(spectrum: Spectrum, x: Floats) -> Floats:
     return np.asarray(mixture.survival(spectrum.weights, x, spectrum.multiplicity))
 
 
-def worst(ratios: Floats, degrees: Integers, scale: Floats, freedom: float, windows: float) -> float:
+def worst(ratios: Floats, degrees: Integers, scale: Floats, share: float, freedom: float) -> float:
     """ln p of the worst of d dimensions (Šidák), from G² [d], its degrees and fitted scale per dimension [d].
 
-    freedom: degrees of one dimension's windows as a share of ``degrees`` (1 when independent); windows: those behind
-    ``scale``, infinite where it is known (chi² then, else F).
+    share: degrees of one dimension's windows as a share of ``degrees`` (1 when independent). freedom: that of the scale,
+    infinite where it is known (chi² then, else F).
     """
     used = degrees > 0
     x = ratios[used] / scale[used]
-    if np.isinf(windows):
+    if np.isinf(freedom):
         log_tail = stats.chi2.logsf(x, degrees[used])
     else:
-        nu = np.maximum(1.0, degrees[used] * freedom)
-        log_tail = stats.f.logsf(x / degrees[used], nu, nu * windows)
+        log_tail = stats.f.logsf(x / degrees[used], np.maximum(1.0, degrees[used] * share), freedom)
     smallest = float(np.min(log_tail))
     return (
         float(np.log(-np.expm1(used.sum() * np.log1p(-np.exp(smallest)))))

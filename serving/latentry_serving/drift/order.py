@@ -10,7 +10,7 @@ HOURS = 24
 DAY_S = 86400.0
 FEWEST_DAYS = 3
 _STRETCH = 1024
-_LAGS = 64
+_LAGS = 256
 _PERMUTATIONS = 199
 _LEVEL = 0.01
 _SLOT_HOURS = (1, 2, 3, 4, 6)
@@ -24,10 +24,13 @@ class Dependence:
         inflation: 1 + 2 sum of the lagged correlations: the variance of a window's mean over that of independent
             vectors (the integrated autocorrelation time). At least 1.
         dependent: whether the correlations are beyond chance (three standard errors).
+        time: integrated autocorrelation time of the part that is correlated at all (clusters without the noise around
+            them): twice the mean run length less 1 for runs of random length. At least 1.
     """
 
     inflation: float
     dependent: bool
+    time: float = 1.0
 
 
 def dependence(features: Floats, freedom: float) -> Dependence:
@@ -35,24 +38,27 @@ def dependence(features: Floats, freedom: float) -> Dependence:
 
     freedom: Satterthwaite's of the features' covariance; a lag's correlation has standard error 1/sqrt(n freedom).
     """
-    total = np.zeros(_LAGS + 1)
     length = min(_STRETCH, len(features))
+    lags = min(_LAGS, length // 4)
+    total = np.zeros(lags + 1)
     stretches = [features[i : i + length] for i in range(0, len(features) - length + 1, length)]
     for stretch in stretches:
         centred = stretch - stretch.mean(axis=0)
         padded = np.fft.rfft(centred, 2 * length, axis=0)
         covariance = np.fft.irfft((padded * padded.conj()).real.sum(axis=1), 2 * length)
-        total += covariance[: _LAGS + 1]
+        total += covariance[: lags + 1]
     if total[0] <= 0:
         return Dependence(1.0, False)
     n = len(stretches) * length
     correlation = total[1:] / total[0] + 1 / length  # centring a stretch takes 1/length from every lag
     error = 1 / np.sqrt(n * freedom)
-    # Geyer's idea, cut at the first lag within noise: the tail of the sum is noise alone.
+    # Cut at the first lag within noise, as what follows adds noise alone (the idea of Geyer's initial sequences).
     noise = np.flatnonzero(correlation < 2 * error)
-    last = int(noise[0]) if noise.size else _LAGS
-    dependent = bool(correlation[0] > 3 * error or correlation.sum() > 3 * error * np.sqrt(_LAGS))
-    return Dependence(max(1.0, 1 + 2 * float(correlation[:last].sum())), dependent)
+    together = float(correlation[: int(noise[0]) if noise.size else correlation.size].sum())
+    beyond = correlation.sum() > 3 * error * np.sqrt(correlation.size)
+    dependent = bool(correlation[0] > 3 * error or beyond)
+    time = 2 * together / correlation[0] - 1 if dependent and correlation[0] > 3 * error else 1.0
+    return Dependence(max(1.0, 1 + 2 * together), dependent, max(1.0, float(time)))
 
 
 def hour_of(times_s: Floats) -> Integers:

@@ -29,11 +29,11 @@ _FILE = "profile.json"
 
 @dataclass(frozen=True, slots=True)
 class WorstNull:
-    """BINS_MAX: fitted scale of each dimension's G² [d]; ``freedom``, ``windows``: see ``nulls.worst``."""
+    """BINS_MAX: fitted scale of each dimension's G² [d]; ``share``, ``freedom``: see ``nulls.worst``."""
 
     scale: Floats
+    share: float
     freedom: float
-    windows: float
     tail_exponent: float
     shared: float
 
@@ -191,7 +191,7 @@ def _document(tensor: TensorProfile) -> dict[str, Any]:
         "tails": {str(s): _tail_document(t) for s, t in tensor.tails.items()},
         "worst": None
         if worst is None
-        else {k: _number(getattr(worst, k)) for k in ("freedom", "windows", "tail_exponent", "shared")},
+        else {k: _number(getattr(worst, k)) for k in ("share", "freedom", "tail_exponent", "shared")},
         "events": {str(s): asdict(e) for s, e in tensor.events.items()},
         "report": asdict(tensor.report),
     }
