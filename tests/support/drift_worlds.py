@@ -48,10 +48,11 @@ def summary_of(rows: np.ndarray, reference: Reference, *, bins: bool = False) ->
     along = z @ reference.basis
     energy = log_energy(z, along, int(alive.sum()))
     counts = counted(x, reference.bin_edges) if bins else np.zeros(reference.bin_shares.shape, int)
+    distinct = len(np.unique(x @ np.sqrt(np.arange(1, x.shape[1] + 1))))
     return WindowSummary(
         "embedding", 100.0, 160.0, len(x), z.mean(axis=0), (z**2).mean(axis=0), counts,
         np.zeros(len(alive)), reference.bin_shares, along.mean(axis=0), (along**2).mean(axis=0), float(energy.mean()),
-        0.0, int((~finite).sum()), len(x) - len(np.unique(x @ np.sqrt(np.arange(1, x.shape[1] + 1)))), alive & (np.ptp(x, axis=0) == 0),
+        0.0, int((~finite).sum()), len(x) - distinct, alive & (np.ptp(x, axis=0) == 0),
         np.zeros(len(alive), bool),
     )  # fmt: skip
 

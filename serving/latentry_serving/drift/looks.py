@@ -14,7 +14,7 @@ kind      along the basis          outside it               mean
 shift     as it was                as it was                moved, also outside the subspace
 mixture   any change               as it was                moved, inside the subspace (or not at all)
 scale     (1 + s)²                 (1 + s)²                 any
-noise     1 + s² / variance        1 + s² / variance        any
+noise     1 + s² / variance        1 + s² / variance        as it was, but for clipping
 rotation  leaks to the average     takes up what leaks      any
 ========  ======================  ======================  ==============================================
 
@@ -23,7 +23,7 @@ window to window, and is called so.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -48,6 +48,7 @@ _REFERENCE_ERROR = 1.25
 """Variance of "window minus reference" over the window's own, for the smallest accepted reference (four windows)."""
 _TOLERANCE = 0.1
 _CLIPPED = 0.2
+_ROUGH = 0.25
 
 
 class Kind(StrEnum):
@@ -70,7 +71,7 @@ class Look:
 
     Attributes:
         magnitude: shift: root mean square in reference standard deviations; scale: the factor; noise: its standard
-            deviation in the reference's; rotation: share of the principal energy that left; mixture: as for shift;
+            deviation in a (median) dimension's; rotation: share of the principal energy that left; mixture: as for shift;
             counted kinds: the share of vectors or the number of dimensions. NaN when unclear.
         next: the kind that fits second best, None for counted kinds.
         lead: how much worse in chi² it fits.
@@ -106,7 +107,9 @@ class _Moments:
     ``changes``, ``errors``: [G + 1] logarithms of variance ratios of G groups of principal directions, then of the
     energy outside. ``levels``: [G + 1] the reference's variance per direction in them. ``average``: variance per
     dimension. ``moved``: p-value of the mean. ``energy``: mean squared shift per dimension. ``inside``: its share in
-    the subspace.
+    the subspace. ``weights``: [G + 1, d] what a dimension's variance adds to each level. ``raw_gain``, ``raw_cap``: [d]
+    the squared ratio of the median scale to the dimension's, and its half range squared, in standard units.
+    ``outside_shift``: what the moved mean adds to the last of ``changes``, and was taken off it.
     """
 
     changes: Floats
@@ -116,6 +119,10 @@ class _Moments:
     moved: float
     energy: float
     inside: float
+    weights: Floats
+    raw_gain: Floats
+    raw_cap: Floats
+    outside_shift: float
 
 
 def look(window: WindowSummary, reference: Reference) -> Look:
@@ -158,8 +165,8 @@ def _counted(window: WindowSummary, reference: Reference) -> Look | None:
 def died(window: WindowSummary) -> Booleans:
     """[d] dimensions that stand still though the reference makes that next to impossible.
 
-    A dimension whose commonest bin has the share p stays in it through a window with a probability of at most p^(w - 1):
-    features that are nearly always zero, as border pixels are, stand still now and then and are not dead.
+    A dimension whose commonest bin has the share p stays in it through a window with a probability of at most
+    p^(w - 1): features that are nearly always zero, as border pixels are, stand still now and then and are not dead.
     """
     chance = window.expected_bins.max(axis=1) ** max(0, window.size - 1)
     return np.asarray(window.stuck & (chance * len(chance) < CERTAIN))
@@ -181,7 +188,7 @@ def _moments(window: WindowSummary, reference: Reference) -> _Moments:
     inside_energy = max(0.0, float(along @ along) - noise * float(level.sum()))
     outside_energy = max(0.0, float(residual @ residual) - noise * float(outside.sum()))
     total = inside_energy + outside_energy
-    changes, errors, levels = _groups(window, reference, noise)
+    changes, errors, levels, weights = _groups(window, reference, noise)
     if len(level) and np.isfinite(window.residual_energy_log):
         per_dimension = float(outside.sum()) / free
         energy = window.residual_energy_log - reference.residual_energy_log
@@ -189,32 +196,46 @@ def _moments(window: WindowSummary, reference: Reference) -> _Moments:
         changes.append(energy - float(np.log1p(outside_energy / max(outside.sum(), 1e-12))))
         errors.append(max(reference.residual_energy_log_sd, 1e-3) * np.sqrt(noise))
         levels.append(per_dimension)
+        weights.append(np.where(alive, 1 - (basis**2).sum(axis=1), 0.0) / free)
+    scale = np.where(alive, reference.scale, np.inf)
+    half_range = (reference.upper - reference.lower) / (2 * scale)
     average = (float(level.sum()) + float(outside.sum())) / max(1, int(alive.sum()))
     return _Moments(
         np.array(changes), np.array(errors), np.array(levels), average,
         _moved(along, residual[alive], reference, noise),
         total / max(1, int(alive.sum())), inside_energy / total if total > 0 else 0.0,
+        np.array(weights), (float(np.median(reference.scale[alive])) / scale) ** 2, half_range**2,
+        float(np.log1p(outside_energy / max(outside.sum(), 1e-12))),
     )  # fmt: skip
 
 
-def _groups(window: WindowSummary, reference: Reference, noise: float) -> tuple[list[float], list[float], list[float]]:
+_Groups = tuple[list[float], list[float], list[float], list[Floats]]
+
+
+def _groups(window: WindowSummary, reference: Reference, noise: float) -> _Groups:
     """Log variance ratios of groups of principal directions of about equal energy, largest variances first."""
     level = reference.basis_variance
     if not len(level):
         variance = window.second_moment[reference.alive] - window.mean[reference.alive] ** 2
-        return [float(np.log(max(variance.mean(), 1e-12)))], [float(np.sqrt(2 * noise / len(variance)))], [1.0]
+        return (
+            [float(np.log(max(variance.mean(), 1e-12)))],
+            [float(np.sqrt(2 * noise / len(variance)))],
+            [1.0],
+            [np.ones(reference.alive.size)],
+        )
     live = np.maximum(window.subspace_second_moment - window.subspace_mean**2, 1e-12)
     order = np.argsort(-level, kind="stable")
     share = np.cumsum(level[order]) / level.sum()
     group = np.minimum((share - 1e-9) * _GROUPS, _GROUPS - 1).astype(int)
-    changes, errors, levels = [], [], []
+    changes, errors, levels, weights = [], [], [], []
     for index in np.unique(group):
         chosen = order[group == index]
         was = level[chosen]
         changes.append(float(np.log(live[chosen].sum() / was.sum())))
         errors.append(float(np.sqrt(2 * noise * (was**2).sum()) / was.sum()))
         levels.append(float(was.mean()))
-    return changes, errors, levels
+        weights.append((reference.basis[:, chosen].astype(np.float64) ** 2).mean(axis=1))
+    return changes, errors, levels, weights
 
 
 def _moved(along: Floats, residual: Floats, reference: Reference, noise: float) -> float:
@@ -235,8 +256,12 @@ def _candidates(moments: _Moments) -> list[tuple[float, Kind, float]]:
     if len(moments.changes) == 1:  # one second moment fits any change of spread: scale stands for them all
         return found
     noise, sd = _fit(moments, np.geomspace(0.01, 10, 400), _noised)
-    if moments.moved <= CERTAIN and moments.energy > QUIET * sd**2:
-        noise += 2 * MARGIN
+    raw, raw_sd = _fit(_with_clipped_noise(moments), np.geomspace(0.01, 10, 100), _noised_raw)
+    gain = np.minimum(raw_sd**2 * moments.raw_gain, moments.raw_cap).sum() / np.count_nonzero(moments.raw_gain)
+    if moments.moved <= CERTAIN:
+        noise += 2 * MARGIN * (moments.energy > QUIET * sd**2)
+        raw += 2 * MARGIN * (moments.energy > QUIET * gain)
+    noise, sd = min((noise, sd), (raw + 2, raw_sd))
     rotation, leak = _fit(moments, np.linspace(0.002, 1, 400), _rotated)
     found += [(noise, Kind.NOISE, sd), (rotation, Kind.ROTATION, leak)]
     if moments.moved > CERTAIN or moments.inside > OUTSIDE:
@@ -258,7 +283,7 @@ def _shifted(moments: _Moments) -> float:
     """Misfit of a pure shift. Clipping to the reference's range takes variance from values that moved far."""
     if moments.moved > CERTAIN or moments.inside >= INSIDE:
         return float("inf")
-    clipped = _CLIPPED * np.minimum(1.0, moments.energy / moments.levels)
+    clipped = np.where(moments.changes < 0, _CLIPPED * np.minimum(1.0, moments.energy / moments.levels), 0.0)
     return float(np.sum((moments.changes / np.hypot(_errors(moments), clipped)) ** 2)) + 2
 
 
@@ -276,6 +301,22 @@ def _scaled(moments: _Moments, factor: Floats) -> Floats:
 
 def _noised(moments: _Moments, sd: Floats) -> Floats:
     return np.log1p(sd**2 / np.maximum(moments.levels, 1e-9))
+
+
+def _with_clipped_noise(moments: _Moments) -> _Moments:
+    """Noise at a bound is clipped to one side: the mean that moves there is noise too, and outside the subspace, where
+    rarely moving dimensions count most, the prediction is a rough one."""
+    changes, errors = moments.changes.copy(), moments.errors.copy()
+    changes[-1] += moments.outside_shift
+    errors[-1] = np.hypot(errors[-1], _ROUGH * min(abs(changes[-1]), moments.outside_shift))
+    return replace(moments, changes=changes, errors=errors)
+
+
+def _noised_raw(moments: _Moments, sd: Floats) -> Floats:
+    """Noise that is the same in the tensor's own unit in every dimension, ``sd`` in units of the median dimension's;
+    clipped as values are, so that no dimension's variance gains more than half its range, squared."""
+    gains = np.minimum(sd**2 * moments.raw_gain, moments.raw_cap)
+    return np.asarray(np.log1p(gains @ moments.weights.T / np.maximum(moments.levels, 1e-9)))
 
 
 def _rotated(moments: _Moments, leak: Floats) -> Floats:
