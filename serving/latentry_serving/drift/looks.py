@@ -71,7 +71,7 @@ class Look:
 
     Attributes:
         magnitude: shift: root mean square in reference standard deviations; scale: the factor; noise: its standard
-            deviation in a (median) dimension's; rotation: share of the principal energy that left; mixture: as for shift;
+            deviation in a (median) dimension's; rotation: share of the principal energy that left; mixture: as shift;
             counted kinds: the share of vectors or the number of dimensions. NaN when unclear.
         next: the kind that fits second best, None for counted kinds.
         lead: how much worse in chi² it fits.
