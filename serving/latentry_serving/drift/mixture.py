@@ -119,7 +119,7 @@ class WeightedChiSquare:
             phase = -0.5 * logs - path * level - np.log(path if above else -path)
             peak = float(phase[0].real)
             # Many small weights: bent too far right, |1 - t r| falls below 1 and their joint factor grows again.
-            if float(phase.real.max()) <= peak + 1e-9:
+            if float(np.diff(phase.real).max()) <= 1e-9:
                 break
             bend /= 4
         values = (np.exp(phase - peak) * (1 - 2j * bend * height)).real * slope

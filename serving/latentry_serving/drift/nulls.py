@@ -11,8 +11,8 @@ scores of M left-out contiguous windows come
   directions most;
 - ``freedom``: the scale is uncertain, so the tail is averaged over chi²(freedom)/freedom as Student's t and Fisher's F
   are. Two things make it so. It is estimated from M windows: ``nu M``. And with runs of similar requests it differs
-  from window to window, by how many runs there happen to be, long ones weighing by their square: ``w / (0.3 T)`` for
-  correlation time T. The 0.3 is measured on clusters with runs of geometric length 2, 10 and 50 in windows of 500,
+  from window to window, by how many runs there happen to be, long ones weighing by their square: ``w / (0.4 T)`` for
+  correlation time T. The 0.4 is measured on clusters with runs of geometric length 2, 10 and 50 in windows of 500,
   where without it p = 1e-3 occurs 1.4, 7 and 100 times as often as it says. Inverses add up. With few windows it is
   always finite;
 - ``tail_exponent``: where the left-out windows' p-values still average too small (mean of -ln p significantly above 1),
@@ -31,7 +31,7 @@ from latentry_serving.drift.types import Floats, Integers, Singles
 FEW_WINDOWS = 10
 _LARGEST_SCORE_SD = 60.0
 _TABLE = 48
-_RUN_VARIANCE = 0.3
+_RUN_VARIANCE = 0.4
 _DISTINCT = 32
 _GRID = 160
 SMALLEST_P = 1e-300
