@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from latentry_serving.drift.types import Booleans, Floats, Integers, Singles
 
 _GRID = 1e3  # keys distinguish projections (in units of the kernel's phase, about 1) a thousandth apart
 KEY_PROJECTIONS = 3
+_SMALLEST_LOG_P = -690.0
 
 
 def finite_rows(rows: Singles) -> Booleans | None:
@@ -73,5 +74,8 @@ class EventRate:
         a, b = self.events + 0.5, self.trials - self.events + 0.5
         correlation = max(1 / (a + b + 1), min(0.999, (self.dispersion - 1) / max(1, size - 1)))
         total = 1 / correlation - 1
-        share = a / (a + b)
-        return float(max(stats.betabinom.sf(count - 1, size, share * total, (1 - share) * total), 1e-300))
+        a, b = a / (a + b) * total, b / (a + b) * total
+        k = np.arange(count, size + 1)
+        log_choose = special.gammaln(size + 1) - special.gammaln(k + 1) - special.gammaln(size - k + 1)
+        log_p = float(special.logsumexp(log_choose + special.betaln(k + a, size - k + b) - special.betaln(a, b)))
+        return float(np.exp(min(0.0, max(log_p, _SMALLEST_LOG_P))))

@@ -6,6 +6,7 @@ signalled (see ``rules.Cusum``). A window that could not be judged neither ends 
 judged for twice ``max_wait_s`` the state is "insufficient data", unless an alarm is on.
 """
 
+from dataclasses import asdict
 from math import log
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from latentry_serving.contract.errors import InvalidInput, Problem
 from latentry_serving.drift import budget, judge, order
+from latentry_serving.drift.keep import State, kept_alarm, kept_score, restored_alarm, restored_score
 from latentry_serving.drift.profile import Profile, TensorProfile
-from latentry_serving.drift.rules import Cusum, Shewhart
+from latentry_serving.drift.rules import Cusum, CusumState, Shewhart
 from latentry_serving.drift.scores import COUNTED
 from latentry_serving.drift.types import (
     Alarm,
@@ -88,6 +90,31 @@ class Detector:
     def status(self, now_s: float) -> tuple[TensorStatus, ...]:
         """How everything stands."""
         return tuple(watch.status(now_s) for watch in self._watches.values())
+
+    def state(self) -> State:
+        """What is to be kept across a restart, as JSON: everything but the open windows."""
+        return {
+            "durations": dict(self._durations),
+            "tensors": {name: watch.state() for name, watch in self._watches.items()},
+        }
+
+    def restore(self, state: State) -> None:
+        """Goes on from a kept state, with empty windows.
+
+        Raises:
+            ValueError: the state is of another profile, or none; nothing was taken from it.
+        """
+        try:
+            if state["tensors"].keys() != self._watches.keys():
+                raise ValueError(f"the state is of {', '.join(state['tensors'])}, not {', '.join(self._watches)}")
+            kept = [_Kept.of(watch, state["tensors"][name]) for name, watch in self._watches.items()]
+            durations = {str(name): float(seconds) for name, seconds in state["durations"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no state of a detector: {error!r}") from error
+        for watch, one in zip(self._watches.values(), kept, strict=True):
+            watch.restore(one)
+        self._durations = durations
+        self._share()
 
     def _watch(self, tensor: str) -> "_Watch":
         if tensor not in self._watches:
@@ -211,6 +238,25 @@ class _Watch:
         self._insufficient += not scores
         missing = tuple(s for s in self.statistics if s not in scores)
         return WindowResult(summary, tuple(scores.values()), missing, tuple(raised), tuple(ended))
+
+    def state(self) -> State:
+        return {
+            "statistics": [statistic.value for statistic in self.statistics],
+            "cusum": asdict(self._cusum.state()),
+            "running_since": list(self._running_since),
+            "last": [kept_score(score) for score in self._last],
+            "judged": list(self._judged),
+            "last_judged_s": [None if np.isinf(s) else s for s in self._last_judged_s],
+            "clean": list(self._clean),
+            "alarms": [kept_alarm(alarm) for alarm in self._alarms],
+            "windows": self._windows,
+            "insufficient": self._insufficient,
+            "first_look_s": self._first_look_s,
+            "last_full_s": self._last_full_s,
+        }
+
+    def restore(self, kept: "_Kept") -> None:
+        XX
 
     def _note(self, i: int, score: WindowScore, filled: Filled) -> None:
         self._last[i] = score

@@ -10,11 +10,11 @@ scores of M left-out contiguous windows come
   windows' deviations (second moment); the spectrum is sharpened to it by a power ``w^g``, as runs inflate the large
   directions most;
 - ``freedom``: the scale is uncertain, so the tail is averaged over chi²(freedom)/freedom as Student's t and Fisher's F
-  are. Two things make it so. It is estimated from M windows: ``nu M``. And with runs of similar requests it differs
-  from window to window, by how many runs there happen to be, long ones weighing by their square: ``w / (0.4 T)`` for
-  correlation time T. The 0.4 is measured on clusters with runs of geometric length 2, 10 and 50 in windows of 500,
-  where without it p = 1e-3 occurs 1.4, 7 and 100 times as often as it says. Inverses add up. With few windows it is
-  always finite;
+  are. Two things make it so. It is estimated from M windows: ``nu M``. And with runs of similar requests the part of
+  it that runs cause, ``1 - 1/scale``, differs from window to window, by how many runs there happen to be, long ones
+  weighing by their square: ``w / (0.5 T (1 - 1/scale)²)`` for correlation time T. The 0.5 is measured on clusters with
+  runs of geometric length 2, 10 and 50 in windows of 500, where without it p = 1e-3 occurs 1.4, 7 and 100 times as
+  often as it says. Inverses add up. With few windows it is always finite;
 - ``tail_exponent``: where the left-out windows' p-values still average too small (mean of -ln p significantly above 1),
   all are raised to 1/that mean.
 """
@@ -31,7 +31,7 @@ from latentry_serving.drift.types import Floats, Integers, Singles
 FEW_WINDOWS = 10
 _LARGEST_SCORE_SD = 60.0
 _TABLE = 48
-_RUN_VARIANCE = 0.4
+_RUN_VARIANCE = 0.5
 _DISTINCT = 32
 _GRID = 160
 SMALLEST_P = 1e-300
@@ -165,9 +165,9 @@ class Runs:
     dependent: bool
     share: float
 
-    def freedom(self, estimated: float) -> float:
+    def freedom(self, estimated: float, scale: float = np.inf) -> float:
         """With ``estimated`` degrees of freedom from the left-out windows: how uncertain a window's scale is in all."""
-        return 1 / (1 / estimated + _RUN_VARIANCE * self.share)
+        return 1 / (1 / estimated + _RUN_VARIANCE * self.share * (1 - 1 / max(1.0, scale)) ** 2)
 
 
 def quadratic(spectrum: Spectrum, evidence: Evidence, runs: Runs, shared: float) -> Tail:
@@ -176,9 +176,9 @@ def quadratic(spectrum: Spectrum, evidence: Evidence, runs: Runs, shared: float)
     mean = float(np.mean(evidence.scores))
     error = np.sqrt(2 / (spectrum.freedom * count))
     if runs.dependent or mean > 1 + 2.5 * error:
-        nu = 1.0 if spectrum.weights.size == 1 else min(spectrum.freedom, evidence.concentration())
+        nu = 1.0 if spectrum is SINGLE else min(spectrum.freedom, evidence.concentration())
         sharp = spectrum.sharpened(nu)
-        tail = _tabulate(sharp, max(1.0, mean), runs.freedom(sharp.freedom * count), shared + 1 / count, count)
+        tail = _tabulate(sharp, max(1.0, mean), runs.freedom(sharp.freedom * count, mean), shared + 1 / count, count)
     else:
         freedom = spectrum.freedom * count if count < FEW_WINDOWS else np.inf
         tail = _tabulate(spectrum, max(1.0, mean - error), freedom, shared, count)
@@ -234,18 +234,16 @@ def _sf(spectrum: Spectrum, x: Floats) -> Floats:
 def worst(ratios: Floats, degrees: Integers, scale: Floats, share: float, freedom: float) -> float:
     """ln p of the worst of d dimensions (Šidák), from G² [d], its degrees and fitted scale per dimension [d].
 
-    share: degrees of one dimension's windows as a share of ``degrees`` (1 when independent). freedom: that of the scale,
+    share: degrees of one dimension's windows as a share of ``degrees`` (1 if independent). freedom: that of the scale,
     infinite where it is known (chi² then, else F).
     """
-    used = degrees > 0
-    x = ratios[used] / scale[used]
+    kinds = np.unique(degrees[degrees > 0])
+    largest = np.array([np.max((ratios / scale)[degrees == kind]) for kind in kinds])  # the smallest tail of its kind
     if np.isinf(freedom):
-        log_tail = stats.chi2.logsf(x, degrees[used])
+        log_tail = stats.chi2.logsf(largest, kinds)
     else:
-        log_tail = stats.f.logsf(x / degrees[used], np.maximum(1.0, degrees[used] * share), freedom)
-    smallest = float(np.min(log_tail))
-    return (
-        float(np.log(-np.expm1(used.sum() * np.log1p(-np.exp(smallest)))))
-        if smallest > -30
-        else smallest + float(np.log(used.sum()))
-    )
+        log_tail = stats.f.logsf(largest / kinds, np.maximum(1.0, kinds * share), freedom)
+    smallest, count = float(np.min(log_tail)), int((degrees > 0).sum())
+    if smallest < -30:  # 1 - (1 - p)^d is d p then, to sixteen digits
+        return smallest + float(np.log(count))
+    return float(np.log(-np.expm1(count * np.log1p(-np.exp(smallest)))))

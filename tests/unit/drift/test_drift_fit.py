@@ -1,11 +1,11 @@
-"""Fitting: refusals and warnings, what is left out, what the order and the times decide, and whether alarms are believed.
+"""Fitting: refusals and warnings, what is left out, what order and times decide, and whether alarms are believed.
 
 - too few vectors, no variation, wrong shapes or times: refused, naming the numbers; below 10 windows: a note
 - dead dimensions are excluded and counted; NaN rows are counted and left out
 - runs of similar vectors are found and widen the nulls; shuffled ones are not; the notes say what cannot be known
 - a daily cycle gets slots, without one none; slots keep the false alarms of a cycle down
-- false alarms: p <= alpha on undrifted windows occurs as often as it says, for Gaussian mixtures, sticky clusters, heavy
-  tails, dead dimensions and binary vectors (bounds at 1e-5 of the binomial)
+- false alarms: p <= alpha on undrifted windows occurs as often as it says, for mixtures, sticky clusters, heavy tails,
+  dead dimensions and binary vectors (bounds at 1e-5 of the binomial)
 - SPE is calibrated on vectors its subspace has not seen
 """
 

@@ -28,7 +28,7 @@ def _evidence(spread: np.ndarray, count: int, scale: float = 1.0) -> Evidence:
 
 def test_spectrum_of_many_rows_is_the_covariances() -> None:
     variances = np.array([5.0, 3.0, 1.0, 0.5, 0.5])
-    spectrum, trace = nulls.spectrum_of(_rng().standard_normal((20_000, 5)) * np.sqrt(variances))
+    spectrum, trace = nulls.spectrum_of(_rng().standard_normal((6000, 5)) * np.sqrt(variances))
     assert trace == pytest.approx(10, rel=0.05)
     assert spectrum.freedom == pytest.approx(100 / np.sum(variances**2), rel=0.05)
 
@@ -82,11 +82,11 @@ def test_few_windows_and_long_runs_raise_p() -> None:
     tails = [
         nulls.quadratic(spectrum, _evidence(spread, 40), INDEPENDENT, 0.0),
         nulls.quadratic(spectrum, _evidence(spread, 4), INDEPENDENT, 0.0),
-        nulls.quadratic(spectrum, _evidence(spread, 40), Runs(True, 0.04), 0.0),
-        nulls.quadratic(spectrum, _evidence(spread, 40), Runs(True, 0.2), 0.0),
+        nulls.quadratic(spectrum, _evidence(spread, 40, scale=3.0), Runs(True, 0.04), 0.0),
+        nulls.quadratic(spectrum, _evidence(spread, 40, scale=3.0), Runs(True, 0.2), 0.0),
     ]
     many, few, short, long = (t.p(4.0 * t.scale) for t in tails)
-    assert many < few and many < short < long
+    assert many < few and many < short < long / 2
 
 
 def test_concentration_of_windows_is_that_of_their_covariance() -> None:
