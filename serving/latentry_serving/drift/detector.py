@@ -93,28 +93,25 @@ class Detector:
 
     def state(self) -> State:
         """What is to be kept across a restart, as JSON: everything but the open windows."""
-        return {
-            "durations": dict(self._durations),
-            "tensors": {name: watch.state() for name, watch in self._watches.items()},
-        }
+        tensors = {name: watch.state() for name, watch in self._watches.items()}
+        return {"durations": dict(self._durations), "tensors": tensors}
 
     def restore(self, state: State) -> None:
         """Goes on from a kept state, with empty windows.
 
         Raises:
-            ValueError: the state is of another profile, or none; nothing was taken from it.
+            ValueError: the state is of another profile, or none; this detector must not be used then.
         """
         try:
-            if state["tensors"].keys() != self._watches.keys():
-                raise ValueError(f"the state is of {', '.join(state['tensors'])}, not {', '.join(self._watches)}")
-            kept = [_Kept.of(watch, state["tensors"][name]) for name, watch in self._watches.items()]
-            durations = {str(name): float(seconds) for name, seconds in state["durations"].items()}
+            tensors = state["tensors"]
+            if tensors.keys() != self._watches.keys():
+                raise ValueError(f"the state is of {', '.join(tensors)}, not of {', '.join(self._watches)}")
+            self._durations = {str(name): float(s) for name, s in state["durations"].items() if name in tensors}
+            self._share()
+            for name, watch in self._watches.items():
+                watch.restore(tensors[name])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"no state of a detector: {error!r}") from error
-        for watch, one in zip(self._watches.values(), kept, strict=True):
-            watch.restore(one)
-        self._durations = durations
-        self._share()
 
     def _watch(self, tensor: str) -> "_Watch":
         if tensor not in self._watches:
@@ -255,8 +252,19 @@ class _Watch:
             "last_full_s": self._last_full_s,
         }
 
-    def restore(self, kept: "_Kept") -> None:
-        XX
+    def restore(self, state: State) -> None:
+        """Raises ValueError, KeyError or TypeError when the state is none of this watch's."""
+        if state["statistics"] != [statistic.value for statistic in self.statistics]:
+            raise ValueError(f"the state is of other statistics of {self.profile.name}: {state['statistics']}")
+        self._cusum.restore(CusumState(**state["cusum"]))
+        self._running_since = [float(s) for s in state["running_since"]]
+        self._last = [restored_score(score) for score in state["last"]]
+        self._judged = [int(n) for n in state["judged"]]
+        self._last_judged_s = [-np.inf if s is None else float(s) for s in state["last_judged_s"]]
+        self._clean = [int(n) for n in state["clean"]]
+        self._alarms = [restored_alarm(a, self.profile.name, self.profile.reference) for a in state["alarms"]]
+        self._windows, self._insufficient = int(state["windows"]), int(state["insufficient"])
+        self._first_look_s, self._last_full_s = state["first_look_s"], state["last_full_s"]
 
     def _note(self, i: int, score: WindowScore, filled: Filled) -> None:
         self._last[i] = score
