@@ -49,6 +49,17 @@ def available(replicas: int) -> Any:
     return lambda found: (found or {}).get("status", {}).get("availableReplicas", 0) == replicas
 
 
+async def until_a_pod_says(reason: str, api: Api, namespace: str) -> None:
+    """Wait for it: a deadline may pass before there is a pod, where the controllers have much to catch up with."""
+    async with asyncio.timeout(60):
+        while True:
+            for pod in (await api.list(kinds.pod, namespace))["items"]:
+                waiting = [entry["state"]["waiting"]["reason"] for entry in pod["status"].get("containerStatuses", [])]
+                if reason in [*waiting, condition(pod, "PodScheduled")[1]]:
+                    return
+            await asyncio.sleep(0.05)
+
+
 async def test_a_deployment_gets_ready(api: Api, namespace: str) -> None:
     await api.create(kinds.deployment, namespace, deployment("web"))
     found = await api.until(kinds.deployment, namespace, "web", available(2))
@@ -79,10 +90,7 @@ async def test_a_failing_deployment_exceeds_its_deadline_and_its_pods_say_why(
     await api.create(kinds.deployment, namespace, deployment("bad-one", replicas=1))
     exceeded = ("False", "ProgressDeadlineExceeded")
     await api.until(kinds.deployment, namespace, "bad-one", lambda found: condition(found, "Progressing") == exceeded)
-
-    (pod,) = (await api.list(kinds.pod, namespace))["items"]
-    waiting = [entry["state"]["waiting"]["reason"] for entry in pod["status"].get("containerStatuses", [])]
-    assert shown in [*waiting, condition(pod, "PodScheduled")[1]]
+    await until_a_pod_says(shown, api, namespace)
 
 
 async def test_a_stuck_rollout_keeps_the_old_pods_until_it_is_scripted_ready(
@@ -98,11 +106,14 @@ async def test_a_stuck_rollout_keeps_the_old_pods_until_it_is_scripted_ready(
     await api.merge(kinds.deployment, namespace, "web", {"spec": deployment("web", image="two")["spec"]})
     exceeded = ("False", "ProgressDeadlineExceeded")
     stuck = await api.until(
-        kinds.deployment, namespace, "web", lambda found: condition(found, "Progressing") == exceeded
+        kinds.deployment,
+        namespace,
+        "web",
+        lambda found: bool(
+            found and condition(found, "Progressing") == exceeded and found["status"].get("updatedReplicas") == 1
+        ),
     )
-    assert stuck is not None
     assert condition(stuck, "Available")[0] == "True"
-    assert stuck["status"]["updatedReplicas"] == 1
 
     stand_in.script(namespace, "web", READY)
     done = await api.until(
@@ -239,8 +250,7 @@ async def test_as_a_process_it_obeys_annotations_and_says_why_it_ends(
         try:
             reason = ("False", "ProgressDeadlineExceeded")
             await api.until(kinds.deployment, name, "web", lambda found: condition(found, "Progressing") == reason)
-            (pod,) = (await api.list(kinds.pod, name))["items"]
-            assert pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+            await until_a_pod_says("CrashLoopBackOff", api, name)
         finally:
             one.terminate()
     assert one.returncode == 0
