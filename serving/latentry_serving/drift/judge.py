@@ -14,7 +14,7 @@ _WOKEN = 0.01  # of the median scale: a dimension dead in the reference that lea
 def woken(profile: TensorProfile, filled: Filled) -> Booleans:
     """Dimensions [d] dead in the reference that moved in the window."""
     reference = profile.reference
-    if filled.size == 0:
+    if filled.size == 0 or reference.alive.all():
         return np.zeros(reference.dimensions, np.bool_)
     reach = _WOKEN * float(np.median(reference.scale[reference.alive]))
     moved = np.maximum(filled.highest - reference.mean, reference.mean - filled.lowest)

@@ -57,7 +57,7 @@ class Metric:
 
         The squared norm of a window's whitened mean shift is T²; dead dimensions give zeros.
         """
-        residual = shift - coordinates @ self.basis.T.astype(np.float64)
+        residual = shift - coordinates.astype(np.float32) @ self.basis.T
         inverse = np.where(self.alive, 1 / np.sqrt(np.maximum(self.residual_variance, VARIANCE_FLOOR)), 0.0)
         along = coordinates / np.sqrt(np.maximum(self.basis_variance, VARIANCE_FLOOR))
         return np.concatenate([along, residual * inverse], axis=-1)
@@ -69,7 +69,7 @@ class Metric:
         """
         whitened = self.whiten(shift, coordinates)
         along = coordinates / np.maximum(self.basis_variance, VARIANCE_FLOOR)
-        return np.asarray(whitened[along.size :] ** 2 + shift * (self.basis.astype(np.float64) @ along))
+        return np.asarray(whitened[along.size :] ** 2 + shift * (self.basis @ along.astype(np.float32)))
 
 
 def log_residual_energy(z_energy: Singles, coordinates: Singles, free: int) -> Floats:

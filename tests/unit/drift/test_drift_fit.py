@@ -161,6 +161,24 @@ def test_a_daily_cycle_gets_slots_and_none_gets_none() -> None:
     assert short.slots == 1 and "2 days" in short.report.notes[0]
 
 
+def test_slots_keep_a_cycle_from_alarming_and_leave_the_power() -> None:
+    reference, then = _cycle(8, 12, 1.0)
+    profile = fit_tensor("e", reference, SETTINGS, times_s=then)
+    live, times = _cycle(10, 13, 1.0)
+    slot = profile.slot_of_hour[order.hour_of(times)]
+
+    def p_of(rows: np.ndarray, statistic: Statistic) -> np.ndarray:
+        window, found = Window(profile.kernel(), WINDOW, profile.slots), []
+        for i in range(0, len(rows), 10):
+            for filled in window.add(rows[i : i + 10], times[i], int(slot[i])):
+                found += [s.p for s in judge.judged(profile, filled, 50) if s.statistic is statistic]
+        return np.array(found)
+
+    for statistic in (Statistic.T2, Statistic.MMD2):
+        assert (p_of(live, statistic) <= 0.02).sum() <= stats.binom.isf(1e-5, 120, 0.06)
+        assert (p_of(live + np.float32(0.4), statistic) <= 0.02).mean() > 0.9
+
+
 def test_the_hour_is_taken_in_utc() -> None:
     assert order.hour_of(np.array([0.0, 3599.0, 3600.0, DAY - 1, DAY, 1_700_000_000.0])).tolist() == [
         0,
