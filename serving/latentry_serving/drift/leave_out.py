@@ -160,6 +160,7 @@ def fit_worst(ratios: Floats, degrees: Integers, runs: nulls.Runs) -> WorstFit:
     variance = float(relative.var(axis=0, ddof=1).mean())
     nu = min(mean_degrees, 2 * mean**2 / variance) if variance > 0 else mean_degrees
     nu = max(1.0, nu)
+    # The worst dimension is one of those that runs move most: all of its scale is taken to vary.
     freedom = runs.freedom(nu * max(1, count - 1))
     log_p = np.array(
         [

@@ -244,6 +244,8 @@ def worst(ratios: Floats, degrees: Integers, scale: Floats, share: float, freedo
     else:
         log_tail = stats.f.logsf(largest / kinds, np.maximum(1.0, kinds * share), freedom)
     smallest, count = float(np.min(log_tail)), int((degrees > 0).sum())
+    if smallest >= 0:
+        return 0.0
     if smallest < -30:  # 1 - (1 - p)^d is d p then, to sixteen digits
         return smallest + float(np.log(count))
     return float(np.log(-np.expm1(count * np.log1p(-np.exp(smallest)))))

@@ -238,3 +238,21 @@ def test_drift_is_caught_by_what_is_made_for_it(
     profile = fit_tensor("e", _mixture(_rng(70), 4000), SETTINGS)
     p = _p(profile, drift(_mixture(_rng(71), WINDOW)).astype(np.float32))
     assert {s for s in caught_by if p[s][0] < 1e-5} == caught_by
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("kind", ["normal", "binary", "integers", "runs", "one outlier"])
+def test_small_references_of_any_kind_fit_and_judge(d: int, kind: str) -> None:
+    rng = _rng(80)
+    make: dict[str, Callable[[], np.ndarray]] = {
+        "normal": lambda: rng.standard_normal((400, d)),
+        "binary": lambda: rng.integers(0, 2, (400, d)).astype(bool),
+        "integers": lambda: rng.poisson(0.05, (400, d)),
+        "runs": lambda: np.repeat(rng.standard_normal((8, d)), 50, axis=0),
+        "one outlier": lambda: np.where(np.arange(400)[:, None] == 7, 1e30, rng.standard_normal((400, d))),
+    }
+    profile = fit_tensor("e", make[kind](), FitSettings(window=100, features=16))
+    p = _p(profile, make[kind]().astype(np.float32))
+    assert set(p) == set(profile.statistics)
+    assert all(0 < v <= 1 for values in p.values() for v in values)
+    assert all(values.max() > 1e-3 for values in p.values())  # the same kind of traffic is no drift
