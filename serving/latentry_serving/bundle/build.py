@@ -6,6 +6,7 @@ digest.
 """
 
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -19,6 +20,7 @@ from latentry_serving.bundle.fit import check_fit
 from latentry_serving.bundle.golden import operation_inputs, save_golden
 from latentry_serving.bundle.normalise import strip, unify, write_graph
 from latentry_serving.bundle.probe import Probe
+from latentry_serving.bundle.profiling import ProfileData, Warn, add_profile, read_profile_data
 from latentry_serving.bundle.progress import Progress, Steps
 from latentry_serving.bundle.reference import load_reference, match_inputs, spread
 from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence
@@ -59,7 +61,13 @@ _PARITY_ROWS = 64
 
 
 def build_bundle(
-    spec: BundleSpec, *, base_dir: Path, out_dir: Path, force: bool = False, progress: Progress | None = None
+    spec: BundleSpec,
+    *,
+    base_dir: Path,
+    out_dir: Path,
+    force: bool = False,
+    progress: Progress | None = None,
+    warn: Warn = warnings.warn,
 ) -> BundleManifest:
     """Builds a bundle from model files.
 
@@ -69,6 +77,7 @@ def build_bundle(
         out_dir: where the bundle goes; must not exist, or be empty, or with ``force`` be a bundle.
         force: replace a bundle that is there.
         progress: told of every step as it begins.
+        warn: told, a sentence each, what is worth knowing about the bundle that was built.
 
     Returns:
         The manifest that was written.
@@ -80,7 +89,7 @@ def build_bundle(
     subject = _subject(spec)
     _check(spec, subject, encoder=spec.artifacts.encoder is not None, decoder=spec.artifacts.decoder is not None)
     readers = file_readers(spec, base_dir, subject=subject)
-    return _build(spec, readers, base_dir=base_dir, out_dir=out_dir, force=force, progress=progress)
+    return _build(spec, readers, base_dir=base_dir, out_dir=out_dir, force=force, progress=progress, warn=warn)
 
 
 def build_from_modules(
@@ -92,6 +101,7 @@ def build_from_modules(
     out_dir: Path,
     force: bool = False,
     progress: Progress | None = None,
+    warn: Warn = warnings.warn,
 ) -> BundleManifest:
     """Builds a bundle from torch modules; otherwise as ``build_bundle``. The spec's ``artifacts`` stay empty.
 
@@ -105,7 +115,7 @@ def build_from_modules(
     readers = {ENCODER: module_reader(encoder, ENCODER, inputs=spec.inputs, subject=subject)}
     if decoder is not None:
         readers[DECODER] = module_reader(decoder, DECODER, inputs=None, subject=subject)
-    return _build(spec, readers, base_dir=base_dir, out_dir=out_dir, force=force, progress=progress)
+    return _build(spec, readers, base_dir=base_dir, out_dir=out_dir, force=force, progress=progress, warn=warn)
 
 
 def _subject(spec: BundleSpec) -> str:
@@ -128,26 +138,34 @@ def _build(
     out_dir: Path,
     force: bool,
     progress: Progress | None,
+    warn: Warn,
 ) -> BundleManifest:
     operations = spec.operations(decoder=DECODER in readers)
-    steps = Steps(len(readers) + len(operations) + 3, progress)
+    steps = Steps(len(readers) + len(operations) + 4, progress)
     assert spec.reference is not None  # noqa: S101 - _check has refused a spec without
     with staged(out_dir, force=force) as staging, tempfile.TemporaryDirectory(prefix="latentry-build-") as work:
         inputs = _read(spec, spec.reference, readers, base_dir, steps)
+        data = read_profile_data(
+            spec, inputs.encoder.graph.inputs, inputs.reference, inputs.reference_digest, base_dir, warn
+        )
         steps.begin("running the graphs on reference inputs")
         _probe(spec, inputs, Path(work))
         contracts = _write_operations(spec, inputs, operations, staging, steps)
+        contract = _contract(spec, contracts, decoder=DECODER in readers)
+        steps.begin("no profile" if data is None else "fitting the profile")
+        if data is not None:
+            add_profile(staging, contract, data, steps, warn)
         steps.begin("sealing")
         manifest = BundleManifest(
             name=spec.name,
             version=spec.version,
-            contract=_contract(spec, contracts, decoder=DECODER in readers),
+            contract=contract,
             golden=Golden(
                 samples=spec.golden.samples,
                 tolerances={operation: spec.tolerance(operation) for operation in operations},
             ),
             files=file_entries(staging),
-            provenance=_provenance(spec, inputs),
+            provenance=_provenance(spec, inputs, data),
         )
         (staging / MANIFEST_FILE).write_bytes(manifest.to_bytes())
     return manifest
@@ -287,12 +305,15 @@ def _contract(spec: BundleSpec, operations: dict[Operation, OperationContract], 
     )
 
 
-def _provenance(spec: BundleSpec, inputs: _Inputs) -> Provenance:
+def _provenance(spec: BundleSpec, inputs: _Inputs, data: ProfileData | None) -> Provenance:
     sources = {"spec": digest_of(spec.model_dump_json(by_alias=True).encode()), "reference": inputs.reference_digest}
     for source in inputs.sources:
         sources |= source.digests
+    if data is not None:
+        sources |= {f"profile/{role}": digest for role, digest in data.digests.items()}
     exported = any(source.torch is not None for source in inputs.sources)
     tools = ("latentry", "numpy", "onnx", "onnxruntime", *(("onnxscript", "torch") if exported else ()))
+    tools += ("scipy",) if data is not None else ()
     return Provenance(
         sources=sources,
         git_commit=spec.provenance.git_commit,

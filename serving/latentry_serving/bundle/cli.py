@@ -1,9 +1,6 @@
 """``latentry bundle``: build, inspect, verify, diff. Heavy imports happen when a command runs."""
 
 import importlib.util
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +8,13 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from latentry_serving.bundle.console import print_json, print_warnings, shown
 from latentry_serving.contract.errors import OperationFailed
 
 if TYPE_CHECKING:
     from latentry_serving.bundle.diff import BundleDiff
-    from latentry_serving.bundle.progress import Step
-    from latentry_serving.bundle.summary import BundleSummary
+    from latentry_serving.bundle.summary import BundleSummary, ProfileSummary
     from latentry_serving.contract.manifest import TensorSpec
 
 EXIT_BREAKING = 1
@@ -29,7 +25,11 @@ bundle_app = typer.Typer(name="bundle", help="Build, inspect, verify and compare
 
 @bundle_app.callback()
 def _require_extra() -> None:
-    missing = [name for name in ("numpy", "onnx", "onnxruntime", "tritonclient") if not importlib.util.find_spec(name)]
+    missing = [
+        name
+        for name in ("numpy", "onnx", "onnxruntime", "scipy", "threadpoolctl", "tritonclient")
+        if not importlib.util.find_spec(name)
+    ]
     if missing:
         raise OperationFailed(
             f"latentry bundle needs {', '.join(missing)}, which this installation lacks",
@@ -54,11 +54,13 @@ def build(
     from latentry_serving.bundle.summary import summarise
 
     parsed = load_spec(spec)
-    with _shown() as progress:
-        build_bundle(parsed, base_dir=spec.parent, out_dir=out, force=force, progress=progress)
+    told: list[str] = []
+    with shown() as progress:
+        build_bundle(parsed, base_dir=spec.parent, out_dir=out, force=force, progress=progress, warn=told.append)
+    print_warnings(told)
     summary = summarise(out)
     if as_json:
-        _print_json(summary.model_dump_json(indent=2))
+        print_json(summary.model_dump_json(indent=2))
     else:
         _print_summary(summary, title=f"built {out}")
 
@@ -70,7 +72,7 @@ def inspect(bundle: Bundle, as_json: Json = False) -> None:
 
     summary = summarise(bundle)
     if as_json:
-        _print_json(summary.model_dump_json(indent=2))
+        print_json(summary.model_dump_json(indent=2))
     else:
         _print_summary(summary, title=str(bundle))
 
@@ -84,16 +86,18 @@ def verify(
     """Check every file, and that every graph repeats its golden outputs."""
     from latentry_serving.bundle.verify import verify_bundle
 
-    with _shown() as progress:
+    with shown() as progress:
         result = verify_bundle(bundle, digest=digest, progress=progress)
     if as_json:
-        _print_json(result.model_dump_json(indent=2))
+        print_json(result.model_dump_json(indent=2))
         return
     console = Console()
     console.print(f"[green]verified[/] {escape(str(bundle))} {result.digest}", soft_wrap=True)
     console.print(f"  {result.files} files, {decimal(result.bytes)}")
     for operation, difference in result.largest_differences.items():
         console.print(f"  {operation}: golden outputs repeated, largest difference {difference:.3g}")
+    if result.watched:
+        console.print(f"  profile: loads and fits the contract, watches {', '.join(result.watched)}", soft_wrap=True)
 
 
 @bundle_app.command()
@@ -107,31 +111,11 @@ def diff(
 
     result = diff_bundles(before, after)
     if as_json:
-        _print_json(result.model_dump_json(indent=2))
+        print_json(result.model_dump_json(indent=2))
     else:
         _print_diff(result)
     if not result.compatible:
         raise typer.Exit(EXIT_BREAKING)
-
-
-def _print_json(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-@contextmanager
-def _shown() -> Iterator[Callable[["Step"], None]]:
-    """A progress bar on stderr while a terminal looks on; silent otherwise."""
-    columns = (
-        SpinnerColumn(),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda step: bar.update(task, description=step.name, completed=step.done, total=step.total)
 
 
 def _print_summary(summary: "BundleSummary", *, title: str) -> None:
@@ -146,6 +130,7 @@ def _print_summary(summary: "BundleSummary", *, title: str) -> None:
         "preprocessing": contract.preprocessing,
         "size": f"{decimal(summary.bytes)} in {summary.files} files",
         "golden": f"{summary.golden.samples} recorded rows per operation",
+        "profile": "" if summary.profile else "none: drift cannot be watched (latentry profile fit adds one)",
         "git commit": summary.provenance.git_commit or "",
         "mlflow run": summary.provenance.mlflow_run or "",
         "tools": ", ".join(f"{name} {version}" for name, version in summary.provenance.tools.items()),
@@ -162,6 +147,24 @@ def _print_summary(summary: "BundleSummary", *, title: str) -> None:
         for word, tensors in (("in ", entry.inputs), ("out", entry.outputs)):
             for tensor in tensors:
                 console.print(f"    {word} {escape(_tensor(tensor))}", soft_wrap=True)
+    if summary.profile is not None:
+        _print_profile(console, summary.profile)
+
+
+def _print_profile(console: Console, profile: "ProfileSummary") -> None:
+    console.print(
+        f"  [bold]profile[/] from {profile.samples} samples in windows of {profile.window}; "
+        f"health of {', '.join(profile.health)}",
+        soft_wrap=True,
+    )
+    for tensor in profile.tensors:
+        parts = [f"{tensor.dimensions} dimensions" if tensor.dimensions > 1 else "1 dimension"]
+        parts += [f"{tensor.dead_dimensions} of them dead"] if tensor.dead_dimensions else []
+        parts += [f"{len(tensor.statistics)} statistics", f"{tensor.windows} windows"]
+        parts += [f"{tensor.hour_slots} hour-of-day slots"] if tensor.hour_slots > 1 else []
+        console.print(f"    {tensor.name}: {', '.join(parts)}", soft_wrap=True)
+    for note in profile.shared_notes:
+        console.print(f"    note: {escape(note)}", soft_wrap=True)
 
 
 def _tensor(tensor: "TensorSpec") -> str:

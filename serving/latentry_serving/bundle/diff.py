@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from latentry_serving.bundle.compatibility import Change, Effect, batch_change, contract_changes
+from latentry_serving.bundle.profile import BundleProfile, load_profile
 from latentry_serving.bundle.recorded import largest_difference, load_golden
 from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence
 from latentry_serving.bundle.store import file_digest, load_manifest
@@ -68,6 +69,7 @@ def diff_bundles(before_dir: Path, after_dir: Path) -> BundleDiff:
     before, after = load_manifest(before_dir), load_manifest(after_dir)
     changes = contract_changes(before.contract, after.contract)
     changes += _batch_changes((before_dir, before), (after_dir, after))
+    changes += _profile_changes(load_profile(before_dir, before), load_profile(after_dir, after))
     embeddings = _compare_embeddings((before_dir, before), (after_dir, after))
     if embeddings is not None and before.contract.embedding_space == after.contract.embedding_space:
         changes += _space_changes(embeddings)
@@ -100,6 +102,32 @@ def _batch_changes(before: _Bundle, after: _Bundle) -> list[Change]:
     shared = sorted(sizes[0].keys() & sizes[1].keys())
     found = (batch_change(f"operations.{op}.maxBatchSize", sizes[0][op], sizes[1][op]) for op in shared)
     return [change for change in found if change is not None]
+
+
+def _profile_changes(before: BundleProfile | None, after: BundleProfile | None) -> list[Change]:
+    """Tensors that are watched in one of them only, or in windows of another size. Clients notice neither."""
+    old, new = (_watched(profile) for profile in (before, after))
+    reasons = {
+        (True, False): "its drift is not watched any more",
+        (False, True): "its drift is watched from now on",
+        (True, True): "it is judged in other windows: monitoring.drift.window must not be larger",
+    }
+    return [
+        Change(
+            path=f"profile.{name}",
+            effect=Effect.COMPATIBLE,
+            before=old.get(name, ""),
+            after=new.get(name, ""),
+            reason=reasons[name in old, name in new],
+        )
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _watched(profile: BundleProfile | None) -> dict[str, str]:
+    tensors = {} if profile is None else profile.drift.tensors
+    return {name: f"watched in windows of {tensor.window}" for name, tensor in tensors.items()}
 
 
 def _compare_embeddings(before: _Bundle, after: _Bundle) -> EmbeddingComparison | None:

@@ -26,6 +26,13 @@ class Steps:
 
     def begin(self, name: str) -> None:
         """Reports the next step."""
-        if self._listener is not None:
-            self._listener(Step(name, self._done, self._total))
+        self._report(name, self._done)
         self._done += 1
+
+    def detail(self, name: str) -> None:
+        """Reports how far the step is that has begun."""
+        self._report(name, self._done - 1)
+
+    def _report(self, name: str, done: int) -> None:
+        if self._listener is not None:
+            self._listener(Step(name, done, self._total))

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from latentry_serving.contract.errors import InvalidInput, Problem
@@ -27,6 +27,9 @@ API_VERSION: Literal["latentry.dev/v1alpha1"] = "latentry.dev/v1alpha1"
 
 DEFAULT_TOLERANCE = Tolerance(absolute=1e-4, relative=1e-3)
 """Wide enough for the same float32 graph on another CPU or a GPU, far below what a wrong weight does."""
+
+SMALLEST_WINDOW = 20
+"""Inputs in a drift window: of fewer nothing can be said."""
 
 
 class _Frozen(BaseModel):
@@ -90,6 +93,19 @@ class GoldenSpec(_Frozen):
     """Per operation; left out: 1e-4 absolute + 1e-3 relative."""
 
 
+class ProfileSpec(_Frozen):
+    """What the drift profile is fitted on: inputs that look as the traffic is meant to look, in the traffic's order."""
+
+    enabled: bool = True
+    """``profile: false`` is short for ``{enabled: false}``."""
+    window: int = Field(default=500, ge=SMALLEST_WINDOW, le=1_000_000)
+    """Inputs per window: what is judged together. Less than 4 windows of inputs are refused, 10 are well."""
+    inputs: Reference | None = None
+    """Left out: the reference. Give others where the model was trained on those: it knows them too well."""
+    timestamps: Reference | None = None
+    """``.npy`` with the time of every input, Unix seconds or datetime64: puts them in order, shows a daily cycle."""
+
+
 class RuntimeSpec(_Frozen):
     """How Triton runs each operation."""
 
@@ -130,11 +146,18 @@ class BundleSpec(_Frozen):
     """Autoencoder and VAE; left out: MeanSquared."""
     preprocessing: str = ""
     reference: Reference | None = None
+    profile: ProfileSpec | None = None
+    """Left out: fitted on the reference when that is large enough. Given: refused when it is not."""
     golden: GoldenSpec = GoldenSpec()
     parity: Tolerance = DEFAULT_TOLERANCE
     """How closely the exported graph must repeat torch on reference inputs."""
     runtime: RuntimeSpec = RuntimeSpec()
     provenance: ProvenanceSpec = ProvenanceSpec()
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        return {"enabled": value} if isinstance(value, bool) else value
 
     @property
     def space(self) -> str:
@@ -290,7 +313,7 @@ def _problem(entry: Any) -> Problem:
 
 def _known_fields() -> list[str]:
     models: tuple[type[BaseModel], ...] = (
-        BundleSpec, Artifacts, Artifact, Reference, GoldenSpec, RuntimeSpec, ProvenanceSpec,
+        BundleSpec, Artifacts, Artifact, Reference, GoldenSpec, ProfileSpec, RuntimeSpec, ProvenanceSpec,
         TensorSpec, Tolerance, NormalPrior,
     )  # fmt: skip
     return [field.alias or name for model in models for name, field in model.model_fields.items()]

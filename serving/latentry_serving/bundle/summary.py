@@ -7,6 +7,7 @@ from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict
 
 from latentry_serving.bundle.normalise import opset_of
+from latentry_serving.bundle.profile import BundleProfile, load_profile
 from latentry_serving.bundle.store import file_digest, load_manifest
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.contract.manifest import (
@@ -41,6 +42,40 @@ class OperationSummary(_Frozen):
     """Graph and weights on disk."""
 
 
+class TensorProfileSummary(_Frozen):
+    """One watched tensor: what it is judged by, and what the fit said about it."""
+
+    name: str
+    dimensions: int
+    dead_dimensions: int
+    windows: int
+    """Of the calibration."""
+    hour_slots: int
+    statistics: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class ProfileSummary(_Frozen):
+    """What the bundle's traffic is held against."""
+
+    window: int
+    samples: int
+    tensors: tuple[TensorProfileSummary, ...]
+    health: tuple[str, ...]
+    """Which health baselines there are."""
+
+    @property
+    def shared_notes(self) -> tuple[str, ...]:
+        """Every note once, with the tensors it is about where it is not about all."""
+        about: dict[str, list[str]] = {}
+        for tensor in self.tensors:
+            for note in tensor.notes:
+                about.setdefault(note, []).append(tensor.name)
+        return tuple(
+            note if len(names) == len(self.tensors) else f"{', '.join(names)}: {note}" for note, names in about.items()
+        )
+
+
 class BundleSummary(_Frozen):
     """One bundle."""
 
@@ -52,6 +87,7 @@ class BundleSummary(_Frozen):
     contract: Contract
     operations: dict[Operation, OperationSummary]
     golden: Golden
+    profile: ProfileSummary | None
     provenance: Provenance
 
 
@@ -74,8 +110,28 @@ def summarise(bundle_dir: Path) -> BundleSummary:
             for operation, contract in manifest.contract.operations.items()
         },
         golden=manifest.golden,
+        profile=_profile(load_profile(bundle_dir, manifest)),
         provenance=manifest.provenance,
     )
+
+
+def _profile(profile: BundleProfile | None) -> ProfileSummary | None:
+    if profile is None:
+        return None
+    tensors = tuple(
+        TensorProfileSummary(
+            name=name,
+            dimensions=tensor.reference.dimensions,
+            dead_dimensions=tensor.report.dead_dimensions,
+            windows=tensor.report.windows,
+            hour_slots=tensor.slots,
+            statistics=tuple(str(statistic) for statistic in tensor.statistics),
+            notes=tensor.report.notes,
+        )
+        for name, tensor in profile.drift.tensors.items()
+    )
+    samples = max(tensor.report.vectors for tensor in profile.drift.tensors.values())
+    return ProfileSummary(window=profile.window, samples=samples, tensors=tensors, health=tuple(profile.health.present))
 
 
 def read_config(bundle_dir: Path, model: str) -> ModelConfig:

@@ -1,68 +1,89 @@
-"""Which tensors of a contract are watched for drift, and in which calls they pass. Pure: read by the profile's fit and
-by the tap, so that both speak of the same vectors."""
+"""Which tensors of a bundle are watched for drift, and which calls carry them.
 
-import math
-from typing import Literal, NamedTuple
+=============  =======================================================================
+family         tensors
+=============  =======================================================================
+Encoder        input, embedding
+Autoencoder    input, embedding (its latent), reconstruction_error
+VAE            input, posterior_mean, posterior_log_variance, reconstruction_error
+=============  =======================================================================
 
-from latentry_serving.contract import operations as names
-from latentry_serving.contract.manifest import Contract, Datatype, TensorSpec
-from latentry_serving.contract.operations import Operation
+``reconstruction_error`` needs a decoder. A model with several inputs has one ``input/<name>`` each. A tensor whose
+shape varies from call to call has no dimensions to watch. A profile may hold fewer: what never varies is left out.
+"""
+
+from math import prod
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from latentry_serving.contract.manifest import Contract, TensorSpec
+from latentry_serving.contract.operations import (
+    EMBEDDING,
+    LATENT,
+    POSTERIOR_LOG_VARIANCE,
+    POSTERIOR_MEAN,
+    RECONSTRUCTION_ERROR,
+    Operation,
+)
 
 INPUT = "input"
-EMBEDDING = "embedding"
-"""An encoder's embedding, an autoencoder's latent."""
-POSTERIOR_MEAN = names.POSTERIOR_MEAN
-POSTERIOR_LOG_VARIANCE = names.POSTERIOR_LOG_VARIANCE
-RECONSTRUCTION_ERROR = names.RECONSTRUCTION_ERROR
-
-Side = Literal["request", "response"]
-
-_OUTPUTS = {
-    names.EMBEDDING: EMBEDDING,
-    names.LATENT: EMBEDDING,
-    names.POSTERIOR_MEAN: POSTERIOR_MEAN,
-    names.POSTERIOR_LOG_VARIANCE: POSTERIOR_LOG_VARIANCE,
+MOST_DIMENSIONS = 16_384
+"""Larger inputs (a photograph) are not watched themselves: their profile would be hundreds of megabytes."""
+_ENCODE_NAMES = {
+    EMBEDDING: EMBEDDING,
+    LATENT: EMBEDDING,
+    POSTERIOR_MEAN: POSTERIOR_MEAN,
+    POSTERIOR_LOG_VARIANCE: POSTERIOR_LOG_VARIANCE,
 }
-_TAKE_INPUTS = (Operation.ENCODE, Operation.RECONSTRUCT, Operation.SCORE)
-_NO_NUMBERS = (Datatype.BYTES, Datatype.BF16)
 
 
-class Source(NamedTuple):
-    """Where a watched tensor passes: one tensor of one direction of an operation's calls."""
+class Watched(BaseModel):
+    """One watched tensor.
 
-    operation: Operation
-    side: Side
-    tensor: str
+    Attributes:
+        name: in the profile, in metrics and in alarms.
+        operation: whose calls carry it; inputs come with every call that takes the model's inputs.
+        side: whether the call brings it or the answer does.
+        tensor: its name in that call.
+        dimensions: values per sample, the shape flattened.
+    """
 
-
-class Watched(NamedTuple):
-    """One watched tensor. A call's rows are flattened to [n, dimensions] float32, the batch dimension first."""
+    model_config = ConfigDict(frozen=True)
 
     name: str
+    operation: Operation
+    side: Literal["input", "output"]
+    tensor: str
     dimensions: int
-    sources: tuple[Source, ...]
 
 
 def watched_tensors(contract: Contract) -> tuple[Watched, ...]:
-    """What can be watched of a model: its inputs, what encode answers, and score's reconstruction error.
+    """What can be watched of a bundle, inputs first."""
+    encode = contract.operations[Operation.ENCODE]
+    several = len(encode.inputs) > 1
+    found = [
+        _watched(f"{INPUT}/{tensor.name}" if several else INPUT, Operation.ENCODE, "input", tensor)
+        for tensor in encode.inputs
+        if _dimensions(tensor) <= MOST_DIMENSIONS and min(tensor.shape, default=1) > 0
+    ]
+    found += [
+        _watched(_ENCODE_NAMES[tensor.name], Operation.ENCODE, "output", tensor)
+        for tensor in encode.outputs
+        if tensor.name in _ENCODE_NAMES
+    ]
+    score = contract.operations.get(Operation.SCORE)
+    found += [
+        _watched(RECONSTRUCTION_ERROR, Operation.SCORE, "output", tensor)
+        for tensor in (score.outputs if score else ())
+        if tensor.name == RECONSTRUCTION_ERROR
+    ]
+    return tuple(found)
 
-    An input is named ``input``, or ``input/<tensor>`` where the model has several. Tensors whose shape varies or whose
-    elements are no numbers are left out.
-    """
-    found: dict[str, tuple[int, list[Source]]] = {}
 
-    def add(name: str, spec: TensorSpec, source: Source) -> None:
-        if spec.datatype not in _NO_NUMBERS and all(size > 0 for size in spec.shape):
-            found.setdefault(name, (math.prod(spec.shape), []))[1].append(source)
+def _watched(name: str, operation: Operation, side: Literal["input", "output"], tensor: TensorSpec) -> Watched:
+    return Watched(name=name, operation=operation, side=side, tensor=tensor.name, dimensions=_dimensions(tensor))
 
-    for operation, call in contract.operations.items():
-        if operation in _TAKE_INPUTS:
-            for spec in call.inputs:
-                name = INPUT if len(call.inputs) == 1 else f"{INPUT}/{spec.name}"
-                add(name, spec, Source(operation, "request", spec.name))
-        for spec in call.outputs:
-            if operation is Operation.ENCODE and spec.name in _OUTPUTS:
-                add(_OUTPUTS[spec.name], spec, Source(operation, "response", spec.name))
-            if operation is Operation.SCORE and spec.name == names.RECONSTRUCTION_ERROR:
-                add(RECONSTRUCTION_ERROR, spec, Source(operation, "response", spec.name))
-    return tuple(Watched(name, size, tuple(sources)) for name, (size, sources) in found.items())
+
+def _dimensions(tensor: TensorSpec) -> int:
+    return prod(tensor.shape)

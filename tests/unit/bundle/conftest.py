@@ -128,6 +128,11 @@ def spec_document(family: str = "VAE", suffix: str = "onnx", **changes: Any) -> 
     return {key: value for key, value in document.items() if value is not None}
 
 
+@pytest.fixture(scope="session")
+def make_document() -> Callable[..., dict[str, Any]]:
+    return spec_document
+
+
 @pytest.fixture
 def document() -> Callable[..., dict[str, Any]]:
     return spec_document
