@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check generate control-plane bench bench-tap bench-operator fuzz soak lock clean
+.PHONY: help setup demo test check generate control-plane bench bench-tap bench-operator bench-drift fuzz soak lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,11 @@ bench-tap: setup ## the tap against nginx and HAProxy (about 11 minutes)
 
 bench-operator: setup ## hundreds of LatentModels on a real API server
 	@$(BIN)/python -m bench.operator
+
+bench-drift: setup ## drift detection: false alarms against the stated rate, cost, delay beside other libraries (hours)
+	@$(BIN)/python -m bench.drift_false_alarms
+	@$(BIN)/python -m bench.drift_cost
+	@$(BIN)/python -m bench.drift_delay
 
 fuzz: setup ## the tap's observers, coverage-guided (10 minutes)
 	@$(BIN)/python -m bench.fuzz_tap

@@ -17,6 +17,11 @@ from latentry_serving.contract.errors import OperationFailed
 _REQUIREMENTS = Path(__file__).parents[1]
 
 
+def cache_folder() -> Path:
+    """Where the project keeps what it can make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentry"
+
+
 async def environment(name: str, console: Console) -> Path:
     """The folder of the environment for ``bench/requirements-NAME.txt``, installed on first use.
 
@@ -27,8 +32,7 @@ async def environment(name: str, console: Console) -> Path:
     """
     requirements = _REQUIREMENTS / f"requirements-{name}.txt"
     digest = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "latentry" / "bench-venvs"
-    folder = cache / f"{name}-{digest}"
+    folder = cache_folder() / "bench-venvs" / f"{name}-{digest}"
     stamp = folder / "complete"
     if stamp.is_file():
         return folder
