@@ -19,7 +19,7 @@ from latentry_serving.contract.metrics import (
     RefusedReason,
 )
 from latentry_serving.sli.calls import Call
-from latentry_serving.sli.tally import History, first_responses_s, latencies_s
+from latentry_serving.sli.tally import Batch, History, by_slot
 
 _MOST_UNSETTLED = 256
 """Calls of a series that wait to be added up; many at once cost a fraction of what each would alone."""
@@ -54,9 +54,8 @@ class Buckets:
         self.exemplars: list[Exemplar | None] = [None] * (len(self.bounds) + 1)
         """The latest of each bucket."""
 
-    def record(self, seconds: Iterable[float]) -> None:
-        """Adds durations; a duration equal to a bound is within it."""
-        durations = list(seconds)
+    def record(self, durations: Sequence[float]) -> None:
+        """Adds durations in seconds; one equal to a bound is within it."""
         for bucket, count in Counter(map(bisect_left, repeat(self.bounds), durations)).items():
             self.counts[bucket] += count
         self.sum += sum(durations)
@@ -90,9 +89,11 @@ class Series:
         if not self._unsettled:
             return
         calls, self._unsettled = self._unsettled, []
-        self.history.add(calls)
-        self.latency.record(latencies_s(calls))
-        self.first_response.record(first_responses_s(calls))
+        for slot, together in by_slot(calls):
+            batch = Batch.of(together)
+            self.history.add(slot, batch)
+            self.latency.record(batch.latencies)
+            self.first_response.record(batch.first_responses)
         for call in calls:
             if call.trace is not None and call.trace.sampled and call.outcome is Outcome.OK:
                 self._illustrate(call, call.trace.trace_id)
@@ -102,6 +103,18 @@ class Series:
         for buckets, until_s in ((self.latency, call.last_response_s), (self.first_response, call.first_response_s)):
             if until_s is not None:
                 buckets.illustrate(Exemplar(trace_id, until_s - call.started_s, ended_s))
+
+
+class _SeriesByLabels(dict[tuple[str, Protocol, CallKind], Series]):
+    """Makes a series when it is first asked for."""
+
+    def __init__(self, bounds_s: Sequence[float]) -> None:
+        super().__init__()
+        self._bounds_s = tuple(bounds_s)
+
+    def __missing__(self, labels: tuple[str, Protocol, CallKind]) -> Series:
+        self[labels] = series = Series(SeriesKey(*labels), self._bounds_s)
+        return series
 
 
 class SliBook:
@@ -118,22 +131,21 @@ class SliBook:
         self.connections: dict[Protocol, int] = dict.fromkeys(Protocol, 0)
         self.opaque: Counter[tuple[Protocol, OpaqueReason]] = Counter()
         self.refused: Counter[tuple[Protocol, RefusedReason]] = Counter()
-        self._bounds_s = tuple(bounds_s)
-        self._series: dict[SeriesKey, Series] = {}
+        self._series = _SeriesByLabels(bounds_s)
         for operation in dict.fromkeys(operations):
             for protocol in Protocol:
-                self._at(SeriesKey(operation, protocol, CallKind.UNARY))
+                self._series[operation, protocol, CallKind.UNARY]  # made by looking
 
     def call_begun(self, call: Call) -> None:
         """Nothing is counted before the operation is known."""
 
     def call_started(self, call: Call) -> None:
         """One more call in flight."""
-        self._of(call).in_flight += 1
+        self._series[call.operation, call.protocol, call.kind].in_flight += 1
 
     def call_finished(self, call: Call) -> None:
         """One call fewer in flight; counted, once settled, when its outcome is known."""
-        series = self._of(call)
+        series = self._series[call.operation, call.protocol, call.kind]
         series.in_flight -= 1
         if call.outcome is not None:
             series.finish(call)
@@ -165,25 +177,14 @@ class SliBook:
         if reason is RefusedReason.UPSTREAM_UNAVAILABLE:
             call = Call(protocol, OTHER_OPERATION, CallKind.UNARY, started_s=now_s, last_response_s=now_s)
             call.outcome = Outcome.UPSTREAM_UNAVAILABLE
-            self._of(call).finish(call)
+            self._series[call.operation, call.protocol, call.kind].finish(call)
 
     @property
     def series(self) -> list[Series]:
         """Every series, sorted by its labels."""
-        return [self._series[key] for key in sorted(self._series)]
+        return [self._series[labels] for labels in sorted(self._series)]
 
     @property
     def inference_series(self) -> list[Series]:
         """The series of unary inference: what an SLO speaks about."""
         return [s for s in self.series if s.key.operation != MANAGEMENT_OPERATION and s.key.kind is CallKind.UNARY]
-
-    def _of(self, call: Call) -> Series:
-        # A plain tuple finds its equal without the cost of a named one.
-        series = self._series.get((call.operation, call.protocol, call.kind))  # type: ignore[call-overload]
-        return series or self._at(SeriesKey(call.operation, call.protocol, call.kind))
-
-    def _at(self, key: SeriesKey) -> Series:
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = Series(key, self._bounds_s)
-        return series

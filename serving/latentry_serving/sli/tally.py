@@ -1,7 +1,8 @@
 """Counts of finished calls: since the start, and over the last minute. Pure; the clock is an argument."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from latentry_serving.contract.metrics import SERVER_FAULTS, Outcome
@@ -10,6 +11,39 @@ from latentry_serving.sli.histogram import LogHistogram
 
 SLOT_SECONDS = 10.0
 WINDOW_SLOTS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What calls that ended in one slot add up to. Durations are in seconds, of the calls that ended ok."""
+
+    outcomes: Mapping[Outcome, int]
+    request_bytes: int
+    response_bytes: int
+    latencies: Sequence[float]
+    first_responses: Sequence[float]
+
+    @classmethod
+    def of(cls, calls: Sequence[Call]) -> "Batch":
+        """Adds up finished calls; those without an outcome count for nothing."""
+        ok = [call for call in calls if call.outcome is Outcome.OK]
+        return cls(
+            Counter([call.outcome for call in calls if call.outcome is not None]),
+            sum([call.request_bytes for call in calls]),
+            sum([call.response_bytes for call in calls]),
+            [call.last_response_s - call.started_s for call in ok if call.last_response_s is not None],
+            [call.first_response_s - call.started_s for call in ok if call.first_response_s is not None],
+        )
+
+
+def by_slot(calls: Sequence[Call]) -> Iterator[tuple[int, Sequence[Call]]]:
+    """The calls, in the order in which they finished, with the slot they ended in."""
+    first, last = _slot(calls[0]), _slot(calls[-1])
+    if first == last:  # as nearly always
+        yield first, calls
+    else:
+        for slot, together in groupby(calls, key=_slot):
+            yield slot, list(together)
 
 
 class Tally:
@@ -24,15 +58,14 @@ class Tally:
         self.latency = LogHistogram()
         self.first_response = LogHistogram()
 
-    def add(self, calls: Sequence[Call]) -> None:
-        """Counts finished calls with an outcome."""
-        for outcome, count in Counter([call.outcome for call in calls]).items():
-            if outcome is not None:
-                self.outcomes[outcome] += count
-        self.request_bytes += sum([call.request_bytes for call in calls])
-        self.response_bytes += sum([call.response_bytes for call in calls])
-        self.latency.record(latencies_s(calls))
-        self.first_response.record(first_responses_s(calls))
+    def add(self, batch: Batch) -> None:
+        """Counts finished calls."""
+        for outcome, count in batch.outcomes.items():
+            self.outcomes[outcome] += count
+        self.request_bytes += batch.request_bytes
+        self.response_bytes += batch.response_bytes
+        self.latency.record(batch.latencies)
+        self.first_response.record(batch.first_responses)
 
     def absorb(self, other: "Tally") -> None:
         """Adds everything another tally has counted."""
@@ -67,15 +100,11 @@ class History:
         self._current = Tally()
         self._parts: tuple[Tally, tuple[tuple[int, Tally], ...]] = (Tally(), ())
 
-    def add(self, calls: Sequence[Call]) -> None:
-        """Counts finished calls with an outcome, in the order in which they finished."""
-        if _slot(calls[0]) == _slot(calls[-1]) <= self._current_slot:  # as nearly always
-            self._current.add(calls)
-            return
-        for slot, together in groupby(calls, key=_slot):
-            if slot > self._current_slot:
-                self._begin(slot)
-            self._current.add(list(together))
+    def add(self, slot: int, batch: Batch) -> None:
+        """Counts calls that ended in a slot, or in one before it."""
+        if slot > self._current_slot:
+            self._begin(slot)
+        self._current.add(batch)
 
     def recent(self, now_s: float) -> list[Tally]:
         """The parts of the last minute."""
@@ -93,24 +122,6 @@ class History:
             before, slots = added_up((before, slots[0][1])), slots[1:]
         self._current_slot, self._current = slot, Tally()
         self._parts = before, (*slots, (slot, self._current))
-
-
-def latencies_s(calls: Iterable[Call]) -> list[float]:
-    """First request byte to last response byte of the calls that ended ok, in seconds."""
-    return [
-        call.last_response_s - call.started_s
-        for call in calls
-        if call.outcome is Outcome.OK and call.last_response_s is not None
-    ]
-
-
-def first_responses_s(calls: Iterable[Call]) -> list[float]:
-    """First request byte to first response byte of the calls that ended ok, in seconds."""
-    return [
-        call.first_response_s - call.started_s
-        for call in calls
-        if call.outcome is Outcome.OK and call.first_response_s is not None
-    ]
 
 
 def _slot(call: Call) -> int:

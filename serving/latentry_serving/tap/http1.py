@@ -46,18 +46,14 @@ class Http1Observer:
         self._responses = _Responses(self._awaiting, listener)
         self._from_client = MessageFramer(self._requests)
         self._from_server = MessageFramer(self._responses)
+        self.client_sent = self._from_client.feed
+        self.server_sent = self._from_server.feed
         self._broken: Outcome | None = None
         """Outcome of calls that do not complete, once a side is gone."""
 
     @property
     def idle(self) -> bool:
         return not self._awaiting and self._from_client.between_messages
-
-    def client_sent(self, data: bytes, now_s: float) -> None:
-        self._from_client.feed(data, now_s)
-
-    def server_sent(self, data: bytes, now_s: float) -> None:
-        self._from_server.feed(data, now_s)
 
     def client_gone(self, now_s: float) -> None:
         self._broken = self._broken or Outcome.CANCELLED

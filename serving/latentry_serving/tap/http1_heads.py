@@ -93,10 +93,8 @@ class _Memory(Generic[_Head]):
     def __init__(self, parse: Callable[[bytes], _Head]) -> None:
         self._parse: Callable[[bytes], _Head] = parse
         self._heads: dict[bytes, _Head] = {}
-
-    def known(self, head: bytes) -> _Head | None:
+        self.known: Callable[[bytes], _Head | None] = self._heads.get
         """What a head means that was parsed before; None for others."""
-        return self._heads.get(head)
 
     def parsed(self, head: bytes) -> _Head:
         found = self._heads.get(head)

@@ -115,18 +115,14 @@ class Http2Observer:
             _FromClient(self._streams, client_blocks, server_blocks), preface=CLIENT_PREFACE
         )
         self._from_server = FrameReader(_FromServer(self._streams, server_blocks, client_blocks))
+        self.client_sent = self._from_client.feed
+        self.server_sent = self._from_server.feed
         self._client_first: bool | None = None
         """Which side went first, once one has."""
 
     @property
     def idle(self) -> bool:
         return not self._streams.open and self._from_client.between_frames
-
-    def client_sent(self, data: bytes, now_s: float) -> None:
-        self._from_client.feed(data, now_s)
-
-    def server_sent(self, data: bytes, now_s: float) -> None:
-        self._from_server.feed(data, now_s)
 
     def client_gone(self, now_s: float) -> None:
         if self._client_first is None:

@@ -19,7 +19,7 @@ from latentry_serving.sli.outcome import (
     of_http_status,
     of_missing_grpc_status,
 )
-from latentry_serving.sli.tally import WINDOW_SLOTS, History, added_up, window_seconds
+from latentry_serving.sli.tally import WINDOW_SLOTS, Batch, History, added_up, by_slot, window_seconds
 from latentry_serving.sli.trace import TraceContext
 
 
@@ -123,7 +123,8 @@ def ok_call(at: float = 0.1) -> Call:
 def test_history_loses_nothing_and_keeps_a_minute(steps, together):
     history, finished = History(), list(accumulate(steps))
     for start in range(0, len(finished), together):
-        history.add([ok_call(at) for at in finished[start : start + together]])
+        for slot, calls in by_slot([ok_call(at) for at in finished[start : start + together]]):
+            history.add(slot, Batch.of(calls))
     total = added_up(history.total())
     assert (total.requests, total.latency.count, total.first_response.count) == (len(steps),) * 3
     assert (total.request_bytes, total.response_bytes) == (3 * len(steps), 5 * len(steps))
