@@ -81,6 +81,57 @@ class Sampling(BaseModel):
     queue: SampleQueue = SampleQueue()
 
 
+class ScoreProbeSettings(BaseModel):
+    """The tap's own score calls on sampled inputs, for clients that only encode. Score calls of users count towards the
+    same budget: with enough of them there are none."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+    per_second: float = Field(default=1.0, ge=0, le=1_000)
+    """Most inputs scored per second; 0 turns them off."""
+    in_flight_limit: int = Field(default=4, ge=0)
+    """None is sent while more requests of users than this are in flight."""
+    timeout_seconds: float = Field(default=5.0, gt=0)
+    """How long Triton may be silent before one fails."""
+
+
+class DriftSettings(BaseModel):
+    """How sampled traffic is held against the bundle's profile. Needs a bundle with a profile, and sampling."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+    window: int | None = Field(default=None, ge=2, le=1_000_000)
+    """Vectors that are judged together; left out, or larger than the profile's: the profile's."""
+    expected_run_time_seconds: float = Field(default=30 * 86_400.0, gt=0)
+    """Mean time between false alarms of the whole model on undrifted traffic."""
+    max_wait_seconds: float = Field(default=3_600.0, gt=0)
+    """A window that has not filled by then is judged at its true size, or reported as insufficient data."""
+    replicas: int = Field(default=1, ge=1, le=100_000)
+    """Taps that watch the same model and share its false-alarm budget."""
+    top_contributors: int = Field(default=5, ge=0, le=20)
+    """Dimensions named for each alarm, in documents and as series."""
+    score_probes: ScoreProbeSettings = ScoreProbeSettings()
+
+
+class QualitySettings(BaseModel):
+    """What a good reconstruction is."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
+
+    reconstruction_error_within: str = Field(default="p99", pattern=r"^(p[0-9]{1,2}(\.[0-9]+)?|[0-9]+(\.[0-9]+)?)$")
+    """The largest good error: a percentile of the bundle's validation data, such as ``p99``, or a number."""
+    objective: float | None = Field(default=None, gt=0, lt=100)
+    """Percent of scored samples that must be within it."""
+    anomaly_rate: float | None = Field(default=None, gt=0, lt=100)
+    """Largest percent of samples beyond the profile's anomaly threshold."""
+
+
 class Otlp(BaseModel):
     """Spans and metrics to an OpenTelemetry collector, over gRPC."""
 
@@ -140,6 +191,10 @@ class TapConfig(BaseModel):
     """After SIGTERM: how long calls in flight may take to finish."""
     sampling: Sampling = Sampling()
     """Which calls are decoded and analysed."""
+    drift: DriftSettings = DriftSettings()
+    """How they are held against the bundle's profile."""
+    quality: QualitySettings = QualitySettings()
+    """What a good reconstruction is."""
     otlp: Otlp = Otlp()
     """Where spans and metrics go beside `/metrics`."""
     log_level: str = "INFO"

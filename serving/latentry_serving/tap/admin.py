@@ -1,6 +1,6 @@
 """The admin API: metrics, health and SLIs, on its own port."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CollectorRegistry
@@ -20,9 +20,9 @@ class Health(BaseModel):
 
 
 def admin_app(
-    registry: CollectorRegistry, readiness: Readiness, slis: Callable[[], Slis], more: APIRouter | None = None
+    registry: CollectorRegistry, readiness: Readiness, slis: Callable[[], Slis], more: Sequence[APIRouter] = ()
 ) -> FastAPI:
-    """The admin API as an ASGI application; ``more`` adds what not every tap has."""
+    """The admin API as an ASGI application; ``more`` adds what is served elsewhere, or not by every tap."""
     app = FastAPI(title="latentry tap", docs_url=None, redoc_url=None)
 
     @app.get("/metrics")
@@ -45,6 +45,6 @@ def admin_app(
     async def read_slis() -> Slis:
         return slis()
 
-    if more is not None:
-        app.include_router(more)
+    for router in more:
+        app.include_router(router)
     return app

@@ -11,18 +11,25 @@ from typing import NamedTuple
 
 from latentry_serving.child import bound_to_parent
 from latentry_serving.contract.metrics import SampleLoss
-from latentry_serving.contract.tap_config import Sampling
+from latentry_serving.contract.tap_config import TapConfig
 from latentry_serving.sli.samples import SampleBook
-from latentry_serving.tap.analysis_frames import Finding, framed, read_verdicts
+from latentry_serving.tap.analysis_frames import Control, Finding, framed, framed_control, read_verdicts
+from latentry_serving.tap.analysis_setup import AnalysisSetup
 from latentry_serving.tap.capture import CapturedCall
+from latentry_serving.tap.monitoring import MonitoringDesk
 from latentry_serving.triton.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 10.0
-"""Without a verdict for this long while calls wait, the process is stopped."""
+"""Without a word for this long while calls wait, the process is stopped."""
+START_SECONDS = 60.0
+"""The same for a process that has not said anything yet: it may have a profile to read."""
 _CHECK_SECONDS = 1.0
 _STOP_SECONDS = 2.0
+_LINE_BYTES = 16 * 2**20
+"""Longest line taken; reports of wide models take some hundred kilobytes."""
+_SHORTEST_PERMIT_SECONDS = 0.1
 
 
 class _Waiting(NamedTuple):
@@ -36,21 +43,35 @@ class Analysis:
     """Runs the process. Traffic never waits for it: what it cannot take is refused with a reason."""
 
     def __init__(
-        self, sampling: Sampling, book: SampleBook, *, clock: Callable[[], float], unix_offset_s: float
+        self,
+        config: TapConfig,
+        book: SampleBook,
+        desk: MonitoringDesk,
+        *,
+        in_flight: Callable[[], int],
+        clock: Callable[[], float],
+        unix_offset_s: float,
     ) -> None:
         """
         Args:
+            desk: takes what the process finds, and knows what the next one goes on from.
+            in_flight: requests of users that are under way now.
             clock: monotonic seconds.
             unix_offset_s: unix time minus the clock.
         """
-        self._sampling = sampling
+        self._sampling = config.sampling
+        self._score_probes = config.drift.score_probes
+        self._setup = AnalysisSetup.of(config)
         self._book = book
+        self._desk = desk
+        self._in_flight = in_flight
         self._clock = clock
         self._unix_offset_s = unix_offset_s
         self.released: Callable[[int], None] = lambda _: None
         """Told of the bytes of every call whose verdict is in."""
         self._waiting: deque[_Waiting] = deque()
         self._progress_s = 0.0
+        self._spoken = False
         self._process: asyncio.subprocess.Process | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -98,15 +119,22 @@ class Analysis:
             await asyncio.sleep(backoff.delay_seconds(failures))
 
     async def _run_once(self) -> None:
-        command = [sys.executable, "-m", "latentry_serving.tap.analysis_worker", str(self._sampling.max_bytes)]
+        command = [sys.executable, "-m", "latentry_serving.tap.analysis_worker", self._setup.model_dump_json()]
         process = await asyncio.create_subprocess_exec(
-            *bound_to_parent(command, os.getpid()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *bound_to_parent(command, os.getpid()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
         )
-        self._process = process
+        if self._desk.state is not None:
+            self._order(process, framed_control(Control.RESTORE, self._desk.state))
+        self._process, self._spoken = process, False
+        permits = asyncio.create_task(self._permit_scores(process))
         loss = SampleLoss.ANALYSIS_FAILED
         try:
-            loss = await self._read_verdicts(process)
+            loss = await self._read_lines(process)
         finally:
+            permits.cancel()
             if self._process is process:  # else it is being stopped in order
                 self._process = None
                 with suppress(ProcessLookupError):
@@ -115,21 +143,40 @@ class Analysis:
                 log.warning("analysis ended", extra={"reason": loss, "status": process.returncode})
             self._give_up_waiting(loss)
 
-    async def _read_verdicts(self, process: asyncio.subprocess.Process) -> SampleLoss:
-        """Adds up verdicts until the process ends or gets stuck; answers what its open calls are lost to."""
+    async def _permit_scores(self, process: asyncio.subprocess.Process) -> None:
+        """Lets the process score some inputs, within the budget, whenever users leave room."""
+        settings = self._score_probes
+        if not settings.per_second or not self._desk.watches:
+            return
+        every_s = max(_SHORTEST_PERMIT_SECONDS, 1 / settings.per_second)
+        frame = framed_control(Control.SCORE, rows=max(1, round(every_s * settings.per_second)))
+        while self._process is process:
+            await asyncio.sleep(every_s)
+            if self._process is process and self._in_flight() <= settings.in_flight_limit:
+                self._order(process, frame)
+
+    def _order(self, process: asyncio.subprocess.Process, frame: list[bytes]) -> None:
+        """Sends an order, unless the process is behind."""
+        if process.stdin is not None and not process.stdin.transport.get_write_buffer_size():
+            process.stdin.writelines(frame)
+
+    async def _read_lines(self, process: asyncio.subprocess.Process) -> SampleLoss:
+        """Takes lines until the process ends or gets stuck; answers what its open calls are lost to."""
         assert process.stdout is not None  # noqa: S101 - asked for above
         while True:
             try:
                 async with asyncio.timeout(_CHECK_SECONDS):
                     line = await process.stdout.readline()
             except TimeoutError:
-                if self._waiting and self._clock() - self._progress_s > STUCK_SECONDS:
+                patience_s = STUCK_SECONDS if self._spoken else START_SECONDS
+                if self._waiting and self._clock() - self._progress_s > patience_s:
                     return SampleLoss.ANALYSIS_STUCK
                 continue
             if not line:
                 return SampleLoss.ANALYSIS_FAILED
-            self._progress_s = self._clock()
-            self._add_up(line)
+            self._progress_s, self._spoken = self._clock(), True
+            if not self._desk.take(line):
+                self._add_up(line)
 
     def _add_up(self, line: bytes) -> None:
         for verdict in read_verdicts(line):

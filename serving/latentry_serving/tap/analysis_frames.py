@@ -2,8 +2,10 @@
 
 The forwarding process imports this and, for its memory's sake, nothing of the decoder.
 
-To it: 12 bytes (lengths of head and payload), the head as JSON, the payload as it is: request, then answer.
-Back: a JSON list per line, one verdict per call, in order.
+To it: 12 bytes (lengths of head and payload), the head as JSON, the payload as it is: request, then answer. A head with
+``control`` is no call but an order, and has no verdict.
+Back, line by line: a JSON list of verdicts, one per call, in order; or ``R``, a monitoring report as JSON, a tab, and
+the state for the next process as JSON.
 """
 
 import json
@@ -21,6 +23,22 @@ from latentry_serving.tap.capture import CapturedCall, Piece
 LENGTHS = Struct(">IQ")
 MAX_VERDICTS = 64
 """In one line."""
+
+
+CONTROL_HEAD = b'{"control"'
+"""How the head of an order begins."""
+_REPORT = b"R"
+_TAB = b"\t"
+"""JSON never holds a bare one."""
+
+
+class Control(StrEnum):
+    """Orders to the process."""
+
+    RESTORE = "restore"
+    """Go on from a state: the payload."""
+    SCORE = "score"
+    """So many ``rows`` may be scored now."""
 
 
 class Finding(StrEnum):
@@ -53,6 +71,25 @@ def framed(call: CapturedCall, time_s: float) -> list[bytes | Piece]:
         }
     ).encode()
     return [LENGTHS.pack(len(head), call.bytes), head, *call.request, *call.response]
+
+
+def framed_control(control: Control, payload: bytes = b"", **fields: int) -> list[bytes]:
+    """The pieces of an order."""
+    head = json.dumps({"control": control, **fields}).encode()
+    return [LENGTHS.pack(len(head), len(payload)), head, payload]
+
+
+def write_report(report: bytes, state: bytes) -> bytes:
+    """One line of two JSON documents."""
+    return _REPORT + report + _TAB + state + b"\n"
+
+
+def read_report(line: bytes) -> tuple[bytes, bytes] | None:
+    """Report and state as JSON; None where a line holds verdicts."""
+    if not line.startswith(_REPORT):
+        return None
+    report, _, state = line[1:].partition(_TAB)
+    return report, state
 
 
 def write_verdicts(verdicts: Iterable[Verdict]) -> bytes:

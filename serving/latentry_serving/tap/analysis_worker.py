@@ -1,22 +1,35 @@
 """The analysis process: decodes captured calls and shows them to the consumers, away from the traffic.
 
-``python -m latentry_serving.tap.analysis_worker LIMIT_BYTES`` reads frames from standard input until it ends and writes
-verdicts to standard output.
+``python -m latentry_serving.tap.analysis_worker SETUP`` reads frames from standard input until it ends and writes
+verdicts and reports to standard output. SETUP is an ``AnalysisSetup`` as JSON.
 """
 
 import io
+import json
 import logging
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from latentry_serving.contract.metrics import SampleLoss
 from latentry_serving.tap.analysis_decode import NonFiniteOutputs, ReceivedCall, SampleConsumer, received, samples
-from latentry_serving.tap.analysis_frames import LENGTHS, MAX_VERDICTS, Finding, Verdict, write_verdicts
+from latentry_serving.tap.analysis_frames import (
+    CONTROL_HEAD,
+    LENGTHS,
+    MAX_VERDICTS,
+    Finding,
+    Verdict,
+    write_verdicts,
+)
+from latentry_serving.tap.analysis_setup import AnalysisSetup
 from latentry_serving.tap.logs import set_up_logging
+
+if TYPE_CHECKING:
+    from latentry_serving.tap.monitor import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +39,16 @@ _GATHER_SECONDS = 0.05
 """How long verdicts wait for others to share a line: each line costs the forwarding loop a wake-up."""
 _LONGEST_SECONDS = 0.25
 """How long they wait while samples keep coming: without news for long the process counts as stuck."""
+
+
+class Companion(Protocol):
+    """Works beside the verdicts, in the same thread."""
+
+    def control(self, order: Mapping[str, Any], payload: bytes) -> None:
+        """Does as the tap says."""
+
+    def step(self) -> bytes | None:
+        """Does what is due; a line for the tap, if any."""
 
 
 def judge(call: ReceivedCall, consumers: Sequence[SampleConsumer], *, limit_bytes: int) -> Verdict:
@@ -41,30 +64,49 @@ def judge(call: ReceivedCall, consumers: Sequence[SampleConsumer], *, limit_byte
     return Verdict(None, found)
 
 
-def serve(source: io.FileIO, sink: io.FileIO, consumers: Sequence[SampleConsumer], *, limit_bytes: int) -> None:
+def serve(
+    source: io.FileIO,
+    sink: io.FileIO,
+    consumers: Sequence[SampleConsumer],
+    *,
+    limit_bytes: int,
+    companion: Companion | None = None,
+) -> None:
     """Answers frames until the source ends; a frame cut short by that has no answer."""
     verdicts: list[Verdict] = []
     flushed_s = time.monotonic()
-
-    def flush() -> None:
-        if verdicts:
-            sink.write(write_verdicts(verdicts))
-            verdicts.clear()
+    sink.write(write_verdicts(verdicts))  # ready: the tap waits longer for a process that starts
 
     while True:
+        if companion is not None and (line := companion.step()):
+            sink.write(line)
         due = len(verdicts) >= MAX_VERDICTS or time.monotonic() - flushed_s > _LONGEST_SECONDS
-        if due or not select.select([source], [], [], _GATHER_SECONDS)[0]:
-            flush()
+        wait_s = _GATHER_SECONDS if verdicts or companion is None else _LONGEST_SECONDS
+        ready = select.select([source], [], [], 0 if due else wait_s)[0]
+        if due or not ready:
+            if verdicts:
+                sink.write(write_verdicts(verdicts))
+                verdicts.clear()
             flushed_s = time.monotonic()
+        if not ready and companion is not None:
+            continue
         frame = _frame(source)
         if frame is None:
-            flush()
+            if verdicts:
+                sink.write(write_verdicts(verdicts))
             return
-        try:
-            verdicts.append(judge(received(*frame), consumers, limit_bytes=limit_bytes))
-        except Exception:
-            log.exception("a sample could not be analysed")
-            verdicts.append(Verdict(SampleLoss.ANALYSIS_FAILED, {}))
+        if not frame[0].startswith(CONTROL_HEAD):
+            verdicts.append(_verdict(frame, consumers, limit_bytes))
+        elif companion is not None:
+            companion.control(json.loads(frame[0]), bytes(frame[1]))
+
+
+def _verdict(frame: tuple[bytes, bytearray], consumers: Sequence[SampleConsumer], limit_bytes: int) -> Verdict:
+    try:
+        return judge(received(*frame), consumers, limit_bytes=limit_bytes)
+    except Exception:
+        log.exception("a sample could not be analysed")
+        return Verdict(SampleLoss.ANALYSIS_FAILED, {})
 
 
 def _frame(source: io.FileIO) -> tuple[bytes, bytearray] | None:
@@ -94,8 +136,27 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the tap still drains
     os.nice(_NICE)
     set_up_logging("INFO")
+    setup = AnalysisSetup.model_validate_json(arguments[0])
     with io.FileIO(0, closefd=False) as source, io.FileIO(1, "w", closefd=False) as sink:
-        serve(source, sink, [NonFiniteOutputs()], limit_bytes=int(arguments[0]))
+        consumers: list[SampleConsumer] = [NonFiniteOutputs()]
+        monitor = _monitor(setup, sink)
+        if monitor is not None:
+            consumers.append(monitor)
+        serve(source, sink, consumers, limit_bytes=setup.limit_bytes, companion=monitor)
+
+
+def _monitor(setup: AnalysisSetup, sink: io.FileIO) -> "Monitor | None":
+    if setup.bundle_dir is None:
+        return None
+    # Imported here: scipy takes 30 MB and a second, which a tap without a bundle can do without.
+    from latentry_serving.tap.monitor import open_monitor
+
+    offset_s = time.time() - time.monotonic()  # noqa: TID251 - this is where it becomes an argument
+    opened = open_monitor(setup, lambda: time.monotonic() + offset_s)
+    if isinstance(opened, bytes):
+        sink.write(opened)
+        return None
+    return opened
 
 
 if __name__ == "__main__":

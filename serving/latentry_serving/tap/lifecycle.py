@@ -25,10 +25,12 @@ from latentry_serving.tap.admin import admin_app
 from latentry_serving.tap.bundle_source import BundleSource, bundle_appears, open_bundle
 from latentry_serving.tap.bundle_views import bundle_router
 from latentry_serving.tap.forwarder import Forwarder, bind
+from latentry_serving.tap.monitoring_views import monitoring_router
 from latentry_serving.tap.readiness import Readiness
 from latentry_serving.tap.slis import slis
 from latentry_serving.tap.watchers import Watchers
 from latentry_serving.telemetry.bundle import BundleCollector
+from latentry_serving.telemetry.monitoring import MonitoringCollector
 from latentry_serving.telemetry.prometheus import registry_for
 
 if TYPE_CHECKING:
@@ -167,7 +169,10 @@ class Tap:
         self._watchers.start(registry)
         if self._watch is not None:
             registry.register(BundleCollector(self._watch, model=config.model, version=config.version))
-        app = admin_app(registry, self._readiness, self.slis, bundle_router(self._watch) if self._watch else None)
+        desk = self._watchers.monitoring
+        registry.register(MonitoringCollector(desk, model=config.model, version=config.version))
+        routers = [monitoring_router(desk), *([bundle_router(self._watch)] if self._watch else [])]
+        app = admin_app(registry, self._readiness, self.slis, routers)
         self._admin = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         )

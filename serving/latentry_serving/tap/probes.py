@@ -25,8 +25,7 @@ from latentry_serving.tap.triton_http import Buffer, TritonHttp, TritonRefused, 
 
 log = logging.getLogger(__name__)
 
-MARK = {"latentry-probe": "golden"}
-REQUEST_ID = "latentry-golden"
+_MARK = "latentry-probe"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _LOOK_SECONDS = 0.02
 
@@ -172,19 +171,24 @@ class Prober:
         return judge(recorded, first, second, tolerance)
 
 
-def infer(triton: TritonHttp, contract: OperationContract, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """One marked call with binary tensors both ways; output name -> array.
+def infer(
+    triton: TritonHttp, contract: OperationContract, inputs: Mapping[str, Array], *, mark: str = "golden"
+) -> dict[str, Array]:
+    """One call with binary tensors both ways; output name -> array.
+
+    Args:
+        mark: value of the header ``latentry-probe``, and part of the request's id.
 
     Raises:
         TritonUnreachable: no answer.
         TritonRefused: an error, or an answer that cannot be read.
     """
-    header, data = _request(contract, inputs)
+    header, data = _request(contract, inputs, mark)
     answer = triton.call(
         "POST",
         f"/v2/models/{contract.model}/infer",
         [header, *data],
-        MARK | {_HEADER_LENGTH: str(len(header)), "Content-Type": "application/octet-stream"},
+        {_MARK: mark, _HEADER_LENGTH: str(len(header)), "Content-Type": "application/octet-stream"},
     )
     if answer.status != 200:
         raise TritonRefused(f"HTTP {answer.status}: {error_text(answer.body)}")
@@ -203,10 +207,10 @@ def infer(triton: TritonHttp, contract: OperationContract, inputs: Mapping[str, 
     return {tensor.name: tensor.array for tensor in message.tensors}
 
 
-def _request(contract: OperationContract, inputs: Mapping[str, Array]) -> tuple[bytes, Sequence[Buffer]]:
+def _request(contract: OperationContract, inputs: Mapping[str, Array], mark: str) -> tuple[bytes, Sequence[Buffer]]:
     arrays = [np.ascontiguousarray(inputs[tensor.name]) for tensor in contract.inputs]
     header = {
-        "id": f"{REQUEST_ID}-{contract.model}",
+        "id": f"latentry-{mark}-{contract.model}",
         "inputs": [_described(tensor, array) for tensor, array in zip(contract.inputs, arrays, strict=True)],
         "outputs": [{"name": tensor.name, "parameters": {"binary_data": True}} for tensor in contract.outputs],
     }

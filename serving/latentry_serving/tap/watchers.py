@@ -14,6 +14,7 @@ from latentry_serving.sli.calls import Call, CallListener
 from latentry_serving.sli.samples import SampleBook
 from latentry_serving.tap.analysis import Analysis
 from latentry_serving.tap.capture import SampleDesk
+from latentry_serving.tap.monitoring import MonitoringDesk
 from latentry_serving.tap.sampling import Sampler, TokenBucket
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ class Watchers:
         self.unix_offset_s = unix_clock() - clock()
         """Unix time minus the clock."""
         self.samples: SampleBook | None = None
+        self.monitoring = MonitoringDesk(config, unix_clock)
         self._analysis: Analysis | None = None
         self._telemetry: Telemetry | None = None
         watchers: list[CallListener] = []
         if config.sampling.max_per_second and config.operations:
-            watchers.append(self._sampling(clock))
+            watchers.append(self._sampling(book, clock))
         if endpoint := config.otlp.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             from latentry_serving.telemetry import otel
 
@@ -63,11 +65,18 @@ class Watchers:
         if self._telemetry is not None:
             await self._telemetry.stop()
 
-    def _sampling(self, clock: Callable[[], float]) -> SampleDesk:
+    def _sampling(self, book: SliBook, clock: Callable[[], float]) -> SampleDesk:
         sampling = self._config.sampling
         operations = frozenset(operation.value for operation in self._config.operations.values())
         self.samples = SampleBook(sorted(operations))
-        self._analysis = Analysis(sampling, self.samples, clock=clock, unix_offset_s=self.unix_offset_s)
+        self._analysis = Analysis(
+            self._config,
+            self.samples,
+            self.monitoring,
+            in_flight=lambda: sum(series.in_flight for series in book.inference_series),
+            clock=clock,
+            unix_offset_s=self.unix_offset_s,
+        )
         rates = {operation.value: rate for operation, rate in sampling.rates.items()}
         bucket = TokenBucket(sampling.max_per_second, clock())
         sampler = Sampler(bucket, rates, operations, random.Random().random)  # noqa: S311 - a choice, not a secret

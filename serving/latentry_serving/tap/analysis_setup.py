@@ -1,0 +1,34 @@
+"""What the analysis process is told when it starts, as JSON on its command line. Pure; knows no numpy."""
+
+from pydantic import BaseModel, ConfigDict
+
+from latentry_serving.contract.tap_config import Address, DriftSettings, QualitySettings, TapConfig
+
+
+class AnalysisSetup(BaseModel):
+    """Settings of the process.
+
+    Attributes:
+        limit_bytes: most payload bytes of one call once decoded.
+        bundle_dir: of the unpacked bundle, or None.
+        triton: HTTP address for score calls.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    limit_bytes: int
+    bundle_dir: str | None = None
+    triton: Address = Address(port=0)
+    drift: DriftSettings = DriftSettings()
+    quality: QualitySettings = QualitySettings()
+
+    @classmethod
+    def of(cls, config: TapConfig) -> "AnalysisSetup":
+        """What a tap's configuration says."""
+        return cls(
+            limit_bytes=config.sampling.max_bytes,
+            bundle_dir=config.bundle_dir,
+            triton=config.upstream_http,
+            drift=config.drift,
+            quality=config.quality,
+        )
