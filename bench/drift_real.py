@@ -20,7 +20,7 @@ from latentry_serving.contract.errors import OperationFailed
 _DIGITS_POOL = 40_000
 _TEXTS = 5_000
 _SHORTEST, _LONGEST = 30, 200
-_ENCODE = Path(__file__).with_name("drift_minilm.py")
+_ENCODE = Path(__file__).parent / "rivals" / "encode_minilm.py"
 
 
 def digits_vae() -> Mapping[str, Singles]:
@@ -75,10 +75,10 @@ def _texts() -> list[str]:
     """First sentences of docstrings: distinct, evenly taken from all that are found."""
     roots = [Path(sysconfig.get_paths()["stdlib"]), Path(sysconfig.get_paths()["purelib"])]
     found: dict[str, None] = {}
-    for package in ("", "numpy", "scipy", "sklearn", "torch"):
+    for package in ("", "numpy", "scipy", "sklearn"):
         root = roots[1] / package if package else roots[0]
         files = sorted(root.glob("*.py") if not package else root.rglob("*.py"))
-        for file in files:
+        for file in (file for file in files if "tests" not in file.parts):
             found.update(dict.fromkeys(_sentences(file)))
     every = list(found)
     step = max(1.0, len(every) / _TEXTS)

@@ -9,19 +9,22 @@ import nannyml
 import pandas as pd
 from protocol import Array, Score, serve
 
+_WINDOW = 500
+
+
+def _errors(result: "nannyml.drift.multivariate.data_reconstruction.Result") -> pd.Series:
+    return result.to_df()["reconstruction_error"]["value"]
+
 
 def reconstruction(reference: Array) -> Callable[[], Score]:
     """Distance of the window's reconstruction error from the reference's mean."""
     names = [f"x{i}" for i in range(reference.shape[1])]
-    chunk = max(2, len(reference) // 20)
-    calculator = nannyml.DataReconstructionDriftCalculator(column_names=names, chunk_size=chunk)
+    calculator = nannyml.DataReconstructionDriftCalculator(column_names=names, chunk_size=_WINDOW)
     calculator.fit(pd.DataFrame(reference, columns=names))
-    centre = float(calculator._reference_mean) if hasattr(calculator, "_reference_mean") else None
+    centre = float(_errors(calculator.result).mean())
 
     def score(window: Array) -> float:
-        result = calculator.calculate(pd.DataFrame(window, columns=names)).to_df()
-        error = float(result["reconstruction_error"]["value"].iloc[-1])
-        return abs(error - centre) if centre is not None else error
+        return abs(float(_errors(calculator.calculate(pd.DataFrame(window, columns=names))).iloc[-1]) - centre)
 
     return lambda: score
 

@@ -1,4 +1,4 @@
-"""Runs in MiniLM's own environment: ``python drift_minilm.py TEXTS OUT.npy``, one text per line; float32 [n, 384].
+"""Runs in MiniLM's own environment: ``python encode_minilm.py TEXTS OUT.npy``, one text per line; float32 [n, 384].
 
 The vectors keep the texts' order.
 """
