@@ -8,22 +8,25 @@ from rich.console import Console
 
 from latentry_serving.bundle.cli import bundle_app
 from latentry_serving.contract.errors import LatentryError
+from latentry_serving.drift_cli.cli import drift_app, profile_app
 from latentry_serving.tap.cli import tap
 
 app = typer.Typer(
     name="latentry",
-    help="Bundles and the tap.",
+    help="Bundles, drift and the tap.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(tap)
 app.add_typer(bundle_app)
+app.add_typer(profile_app)
+app.add_typer(drift_app)
 
 
 @app.callback()
 def root() -> None:
-    """Bundles and the tap."""
+    """Bundles, drift and the tap."""
 
 
 def run(command: typer.Typer, arguments: Sequence[str] | None = None) -> None:

@@ -62,7 +62,7 @@ def build(
     if as_json:
         print_json(summary.model_dump_json(indent=2))
     else:
-        _print_summary(summary, title=f"built {out}")
+        print_summary(summary, title=f"built {out}")
 
 
 @bundle_app.command()
@@ -74,7 +74,7 @@ def inspect(bundle: Bundle, as_json: Json = False) -> None:
     if as_json:
         print_json(summary.model_dump_json(indent=2))
     else:
-        _print_summary(summary, title=str(bundle))
+        print_summary(summary, title=str(bundle))
 
 
 @bundle_app.command()
@@ -118,7 +118,8 @@ def diff(
         raise typer.Exit(EXIT_BREAKING)
 
 
-def _print_summary(summary: "BundleSummary", *, title: str) -> None:
+def print_summary(summary: "BundleSummary", *, title: str) -> None:
+    """A bundle as people read it."""
     console, contract = Console(), summary.contract
     console.print(f"[bold]{escape(title)}[/]", soft_wrap=True)
     facts = {

@@ -1,0 +1,211 @@
+"""``latentry profile`` and ``latentry drift``. Heavy imports happen when a command runs."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from latentry_serving.bundle.console import print_json, print_warnings, shown
+from latentry_serving.bundle.progress import Step
+from latentry_serving.contract.errors import InvalidInput, OperationFailed
+from latentry_serving.contract.operations import Operation
+from latentry_serving.contract.units import Duration
+from latentry_serving.drift_cli.kinds import DriftKind
+
+if TYPE_CHECKING:
+    from latentry_serving.bundle.profile import BundleProfile
+    from latentry_serving.contract.manifest import BundleManifest
+
+EXIT_DRIFT = 3
+"""``drift check`` ends with this when the inputs drifted."""
+
+profile_app = typer.Typer(name="profile", help="What undrifted traffic looks like.", no_args_is_help=True)
+drift_app = typer.Typer(name="drift", help="Has the traffic drifted, and what do alarms cost?", no_args_is_help=True)
+
+
+@profile_app.callback()
+@drift_app.callback()
+def _require_extra() -> None:
+    missing = [
+        name for name in ("numpy", "onnxruntime", "scipy", "threadpoolctl") if not importlib.util.find_spec(name)
+    ]
+    if missing:
+        raise OperationFailed(
+            f"this command needs {', '.join(missing)}, which this installation lacks", remedy="install latentry[bundle]"
+        )
+
+
+def _duration(text: str) -> Duration:
+    try:
+        return Duration.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+Bundle = Annotated[Path, typer.Argument(help="Folder of a bundle.")]
+InputsFile = Annotated[Path, typer.Option("--inputs", help="Model inputs: .npy, .npz, .csv or .parquet, a row each.")]
+Timestamps = Annotated[
+    str | None,
+    typer.Option("--timestamps", help="Times of the inputs: an .npy file, or a column (array) of the inputs' file."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@profile_app.command()
+def fit(
+    bundle: Bundle,
+    inputs: InputsFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new bundle.")],
+    timestamps: Timestamps = None,
+    window: Annotated[int, typer.Option(help="Inputs that are judged together.", min=20)] = 500,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Give a bundle a profile from inputs that came later: the same graphs under a new digest.
+
+    The inputs are to be as undrifted traffic is, in its order, and not what the model was trained on.
+    """
+    from latentry_serving.bundle.store import load_manifest
+    from latentry_serving.bundle.summary import summarise
+    from latentry_serving.drift_cli.inputs import read_inputs
+    from latentry_serving.drift_cli.refit import with_profile
+
+    encode = load_manifest(bundle).contract.operations[Operation.ENCODE]
+    told: list[str] = []
+    with shown() as progress:
+        read = read_inputs(inputs, encode.inputs, timestamps)
+        with_profile(bundle, read, window, out_dir=out, force=force, progress=progress, warn=told.append)
+    print_warnings(told)
+    summary = summarise(out)
+    if as_json:
+        print_json(summary.model_dump_json(indent=2))
+        return
+    from latentry_serving.bundle.cli import print_summary
+
+    print_summary(summary, title=f"built {out}")
+
+
+@drift_app.command()
+def check(
+    bundle: Bundle,
+    inputs: InputsFile,
+    timestamps: Timestamps = None,
+    window: Annotated[int | None, typer.Option(help="Inputs judged together; default: the profile's window.")] = None,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(help="Probability that undrifted inputs are called drifted; default 0.01.", min=1e-9, max=0.1),
+    ] = None,
+    expected_run_time: Annotated[
+        Duration | None,
+        typer.Option(
+            parser=_duration, metavar="DURATION", help="Judge as live: mean time between false alarms, with --rate."
+        ),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Inputs per second of the traffic.", min=1e-6)] = None,
+    as_json: Json = False,
+) -> None:
+    """Run inputs through the model and judge them against the bundle's profile.
+
+    Exit code 0: no drift; 3: drift; 2: bad input; 1: failure.
+    """
+    from rich.console import Console
+
+    from latentry_serving.bundle.inference import Runner
+    from latentry_serving.drift_cli.check import CheckSettings, judge_inputs, window_of
+    from latentry_serving.drift_cli.inputs import read_inputs
+    from latentry_serving.drift_cli.show import print_verdict
+
+    if false_alarms is not None and expected_run_time is not None:
+        raise InvalidInput.one(
+            "drift check",
+            path="--false-alarms",
+            problem=f"{false_alarms:g} and --expected-run-time {expected_run_time} both state how often to be wrong",
+            remedy="give one of them",
+        )
+    manifest, profile = _profiled(bundle)
+    with shown() as progress:
+        telling = _telling(progress)
+        encode = manifest.contract.operations[Operation.ENCODE]
+        read = read_inputs(inputs, encode.inputs, timestamps).ordered()
+        settings = CheckSettings(
+            window_of(profile, read.rows, window),
+            None if expected_run_time else (false_alarms or 0.01),
+            expected_run_time.seconds if expected_run_time else None,
+            rate,
+        )
+        values = Runner(bundle, manifest.contract).run(read.arrays, telling)
+        verdict = judge_inputs(profile, values, settings, times_s=read.times_s, progress=telling)
+    if as_json:
+        print_json(json.dumps(verdict.to_json(), indent=2))
+    else:
+        print_verdict(Console(highlight=False), verdict, title=str(inputs))
+    if verdict.drifted:
+        raise typer.Exit(EXIT_DRIFT)
+
+
+@drift_app.command()
+def simulate(
+    bundle: Bundle,
+    inputs: InputsFile,
+    kind: Annotated[DriftKind, typer.Option(help="What changes.")],
+    size: Annotated[
+        float,
+        typer.Option(help="By how much: standard deviations, 1 + factor, radians, or share of the traffic.", min=1e-6),
+    ],
+    rate: Annotated[float, typer.Option(help="Inputs per second that are sampled, of all replicas.", min=1e-6)],
+    on: Annotated[str, typer.Option(help="Tensor that drifts; input drifts go through the model.")] = "input",
+    window: Annotated[int | None, typer.Option(help="Inputs judged together; default: the profile's window.")] = None,
+    expected_run_time: Annotated[
+        Duration | None,
+        typer.Option(parser=_duration, metavar="DURATION", help="Mean time between false alarms; default 30d."),
+    ] = None,
+    replicas: Annotated[int, typer.Option(help="Pods that share the traffic and the budget.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="Of every random draw.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """How long until a drift is noticed, and how many false alarms that costs, by simulation.
+
+    The inputs are undrifted ones, such as the reference: the drift is applied to them.
+    """
+    from rich.console import Console
+
+    from latentry_serving.bundle.inference import Runner
+    from latentry_serving.drift_cli.inputs import read_inputs
+    from latentry_serving.drift_cli.scenario import Scenario, priced
+    from latentry_serving.drift_cli.show import print_price
+
+    manifest, profile = _profiled(bundle)
+    run_time = expected_run_time or Duration.parse("30d")
+    scenario = Scenario(kind, size, on, rate, window or profile.window, run_time.seconds, replicas, seed)
+    with shown() as progress:
+        read = read_inputs(inputs, manifest.contract.operations[Operation.ENCODE].inputs)
+        found = priced(profile, Runner(bundle, manifest.contract), read, scenario, _telling(progress))
+    if as_json:
+        print_json(json.dumps(found.to_json(), indent=2))
+    else:
+        print_price(Console(highlight=False), found, scenario)
+
+
+def _telling(progress: Callable[[Step], None]) -> Callable[[str, float], None]:
+    """A share of the work at hand as a step of a hundred."""
+    return lambda what, share: progress(Step(what, round(100 * share), 100))
+
+
+def _profiled(bundle: Path) -> "tuple[BundleManifest, BundleProfile]":
+    """A bundle's manifest and profile, its files checked."""
+    from latentry_serving.bundle.profile import load_profile
+    from latentry_serving.bundle.store import verify_files
+
+    manifest = verify_files(bundle)
+    profile = load_profile(bundle, manifest)
+    if profile is None:
+        raise InvalidInput.one(
+            str(bundle),
+            path="profile",
+            problem="is missing: the bundle does not say what undrifted traffic looks like",
+            remedy="add one with latentry profile fit, or build it with a larger reference (docs/drift.md)",
+        )
+    return manifest, profile

@@ -1,0 +1,92 @@
+"""A small VAE written node by node, its bundle with a profile, and traffic that drifts in stated ways."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from latentry_serving.bundle.build import build_bundle
+from latentry_serving.bundle.spec import parse_spec
+
+WIDTH, LATENT, WINDOW, ROWS = 12, 4, 60, 1500
+
+
+def linear(path: Path, name: str, width: int, outputs: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """An ONNX graph of affine outputs [batch, *] of one input [batch, width]."""
+    nodes, weights = [], []
+    for output, (matrix, offset) in outputs.items():
+        weights += [
+            numpy_helper.from_array(a.astype(np.float32), f"{output}_{w}")
+            for w, a in zip("wb", (matrix, offset), strict=True)
+        ]
+        nodes.append(helper.make_node("Gemm", [name, f"{output}_w", f"{output}_b"], [output]))
+    infos = [
+        helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", matrix.shape[1]])
+        for output, (matrix, _) in outputs.items()
+    ]
+    given = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
+    graph = helper.make_graph(nodes, "graph", [given], infos, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def traffic(seed: int, rows: int) -> np.ndarray:
+    """Undrifted inputs float32 [rows, 12]: six groups in independent order."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(1).normal(size=(6, WIDTH))
+    return (centres[rng.integers(0, 6, rows)] + 0.5 * rng.normal(size=(rows, WIDTH))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_traffic() -> Callable[[int, int], np.ndarray]:
+    return traffic
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artifacts")
+    rng = np.random.default_rng(0)
+    down, up = rng.normal(size=(WIDTH, LATENT)) / 3, rng.normal(size=(LATENT, WIDTH)) / 3
+    spread = rng.normal(size=(WIDTH, LATENT)) / 10
+    linear(
+        folder / "encoder.onnx", "x", WIDTH, {"mean": (down, np.zeros(LATENT)), "log": (spread, np.full(LATENT, -2.0))}
+    )
+    linear(folder / "decoder.onnx", "z", LATENT, {"r": (up, np.zeros(WIDTH))})
+    np.save(folder / "reference.npy", traffic(2, ROWS))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VAE's bundle with a profile in windows of 60, to be read only."""
+    return built(artifacts, tmp_path_factory.mktemp("bundles") / "vae", profile={"window": WINDOW})
+
+
+@pytest.fixture(scope="session")
+def plain(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without a profile."""
+    return built(artifacts, tmp_path_factory.mktemp("bundles") / "plain", profile=False)
+
+
+def built(artifacts: Path, out: Path, **changes: object) -> Path:
+    document = {
+        "apiVersion": "latentry.dev/v1alpha1", "kind": "BundleSpec", "name": "small", "version": "1", "family": "VAE",
+        "latentDimension": LATENT,
+        "artifacts": {part: {"path": f"{part}.onnx"} for part in ("encoder", "decoder")},
+        "reference": {"path": "reference.npy"}, **changes,
+    }  # fmt: skip
+    build_bundle(parse_spec(document), base_dir=artifacts, out_dir=out, warn=lambda _: None)
+    return out
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[[np.ndarray], Path]:
+    """Writes an array; returns the file."""
+
+    def written(array: np.ndarray) -> Path:
+        np.save(tmp_path / "inputs.npy", array)
+        return tmp_path / "inputs.npy"
+
+    return written
