@@ -18,7 +18,7 @@ from latentry_operator.plan.outcome import (
     Waiting,
     WaitingReason,
 )
-from latentry_operator.plan.planner import latency_buckets, probes
+from latentry_operator.plan.planner import drift, latency_buckets, probes, quality, sampling
 from latentry_operator.plan.pools import place
 from latentry_operator.plan.revision import revision_name
 from latentry_serving.contract.errors import InvalidInput, Problem
@@ -69,7 +69,7 @@ def plan_cluster(
         digest=digest,
         workload=workload,
         workload_reason=reason,
-        tap=_tap(model, digest, settings.tap),
+        tap=_tap(model, digest, settings.tap, scaling.max_replicas),
         placement=placed.placement,
         scaling=scaling,
         notes=notes,
@@ -105,8 +105,8 @@ def _workload(asked: Workload, capabilities: Capabilities) -> tuple[Workload, st
     return Workload.DEPLOYMENT, "workload Auto became Deployment: KServe's CRDs are not installed"
 
 
-def _tap(model: LatentModel, digest: str, base: TapConfig) -> TapConfig:
-    runtime = model.spec.runtime
+def _tap(model: LatentModel, digest: str, base: TapConfig, most_replicas: int) -> TapConfig:
+    runtime, monitoring = model.spec.runtime, model.spec.monitoring
     return base.model_copy(
         update={
             "model": model.metadata.name,
@@ -118,6 +118,9 @@ def _tap(model: LatentModel, digest: str, base: TapConfig) -> TapConfig:
                 max_queue_delay_us=runtime.max_queue_delay.microseconds,
             ),
             "latency_buckets_seconds": latency_buckets(base.latency_buckets_seconds, model.spec.slo),
-            "probes": probes(base.probes, model.spec.monitoring),
+            "probes": probes(base.probes, monitoring),
+            "sampling": sampling(base.sampling, monitoring),
+            "drift": drift(base.drift, monitoring, most_replicas),
+            "quality": quality(base.quality, model.spec.slo.quality),
         }
     )

@@ -2,13 +2,13 @@
 
 from latentry_operator.api import defaults
 from latentry_operator.api.latentmodel import LatentModel
-from latentry_operator.api.objectives import Monitoring, Slo
+from latentry_operator.api.objectives import Monitoring, QualityObjective, Slo
 from latentry_operator.plan.mismatch import mismatches
 from latentry_operator.plan.revision import revision_name
 from latentry_operator.plan.types import OperationPlan, PlacementPlan, Plan, PlanSettings
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.contract.manifest import BundleManifest
-from latentry_serving.contract.tap_config import ProbeSettings, TapConfig
+from latentry_serving.contract.tap_config import DriftSettings, ProbeSettings, QualitySettings, Sampling, TapConfig
 
 
 def plan(model: LatentModel, bundle: BundleManifest, settings: PlanSettings) -> Plan:
@@ -56,6 +56,33 @@ def probes(base: ProbeSettings, monitoring: Monitoring) -> ProbeSettings:
     return base.model_copy(update={"every_seconds": monitoring.golden.every.seconds})
 
 
+def sampling(base: Sampling, monitoring: Monitoring) -> Sampling:
+    """How much of the traffic the tap looks into."""
+    return base.model_copy(update={"max_per_second": monitoring.sampling.max_per_second})
+
+
+def drift(base: DriftSettings, monitoring: Monitoring, replicas: int) -> DriftSettings:
+    """How the tap holds the traffic against the bundle's profile.
+
+    Args:
+        replicas: taps that share the false-alarm budget. The most there may be: with fewer, false alarms are rarer.
+    """
+    return base.model_copy(
+        update={
+            "window": monitoring.drift.window,
+            "expected_run_time_seconds": monitoring.drift.expected_run_time.seconds,
+            "replicas": replicas,
+        }
+    )
+
+
+def quality(base: QualitySettings, objective: QualityObjective | None) -> QualitySettings:
+    """Which reconstructions are good. The objective's shares stay with the rules: changing them replaces no pod."""
+    if objective is None:
+        return base
+    return base.model_copy(update={"reconstruction_error_within": objective.reconstruction_error_within})
+
+
 def _tap(model: LatentModel, bundle: BundleManifest, base: TapConfig) -> TapConfig:
     return base.model_copy(
         update={
@@ -64,9 +91,9 @@ def _tap(model: LatentModel, bundle: BundleManifest, base: TapConfig) -> TapConf
             "digest": bundle.digest,
             "operations": bundle.operations_by_model,
             "embedding_space": bundle.contract.embedding_space,
-            "sampling": base.sampling.model_copy(
-                update={"max_per_second": model.spec.monitoring.sampling.max_per_second}
-            ),
+            "sampling": sampling(base.sampling, model.spec.monitoring),
+            "drift": drift(base.drift, model.spec.monitoring, replicas=1),
+            "quality": quality(base.quality, model.spec.slo.quality),
             "latency_buckets_seconds": latency_buckets(base.latency_buckets_seconds, model.spec.slo),
             "probes": probes(base.probes, model.spec.monitoring),
         }

@@ -27,5 +27,8 @@ def revision_name(model: str, spec: LatentModelSpec, digest: str) -> str:
         "workload": spec.workload,
         "pod": spec.pod.model_dump(mode="json", exclude_defaults=True),
     }
+    quality = spec.slo.quality
+    if quality and (bound := quality.model_dump(include={"reconstruction_error_within"}, exclude_defaults=True)):
+        template["quality"] = bound
     canonical = json.dumps(template, sort_keys=True, separators=(",", ":"))
     return f"{model}-{hashlib.sha256(canonical.encode()).hexdigest()[:HASH_DIGITS]}"

@@ -18,6 +18,8 @@ NEW_PODS = [
     {"placement": {"gpuPool": "a10", "gpus": 2}},
     {"slo": {"latency": [{"within": "1s", "objective": 99}]}},
     {"monitoring": {"sampling": {"maxPerSecond": 1}}},
+    {"monitoring": {"drift": {"window": 100}}},
+    {"slo": {"quality": {"reconstructionErrorWithin": "p90", "objective": 80}}},
     {"workload": "Deployment"},
     {"pod": {"labels": {"a": "b"}}},
     {"pod": {"images": {"tap": "x"}}},
@@ -27,6 +29,7 @@ SAME_PODS = [
     {"scaling": {"minReplicas": 3}},
     {"rollout": {"strategy": "Canary"}},
     {"slo": {"period": "7d", "availability": 99}},
+    {"slo": {"quality": {"objective": 90, "anomalyRate": 2}}},
     # the default written out
     {"runtime": {"instances": 1, "maxBatchSize": 32, "maxQueueDelay": "0ms", "resources": {"limits": {}}}},
     {"monitoring": {"golden": {"every": "1m"}}},

@@ -148,6 +148,18 @@ def test_a_changed_tap_configuration_replaces_the_pods(objects: Any, workload: s
     assert annotation("INFO") == annotation("INFO") != annotation("DEBUG")
 
 
+def test_scaling_tells_new_pods_how_many_share_the_budget_and_restarts_none(objects: Any) -> None:
+    def found(most: int) -> tuple[int, str]:
+        made = objects(workload="Deployment", scaling={"minReplicas": 1, "maxReplicas": most})
+        config = TapConfig.model_validate(yaml.safe_load(made["ConfigMap"]["data"]["tap.yaml"]))
+        pod = made["Deployment"]["spec"]["template"]["metadata"]
+        return config.drift.replicas, pod["annotations"]["latentry.dev/tap-config"]
+
+    (few, one), (many, other) = found(2), found(8)
+    assert (few, many) == (2, 8)
+    assert one == other
+
+
 @by_workload
 def test_gpus(pod: Any, workload: str) -> None:
     found = pod(workload, placement={"gpuPool": "a10", "gpus": 2})
