@@ -15,6 +15,7 @@ from latentry_serving.drift.types import Booleans, Floats, Integers, Reference, 
 
 CHUNK = 240  # rows measured at once; bins count in bytes, so below 256
 _SMALLEST_NORM = 1e-30
+_LARGEST_NORM_LOG = 100.0  # a norm beyond float32's range is infinite
 
 
 @dataclass(slots=True)
@@ -88,7 +89,6 @@ class Kernel:
         """rows: [n, d] finite, n <= CHUNK. The answer's z is scratch space, valid until the next call."""
         z = self._standardise(rows)
         projected = z @ self._projection
-        keys = counters.keys(projected)
         coordinates = projected[:, self.phase.size :]
         features = rff.features(projected[:, : self.phase.size], self.phase)
         energy = np.einsum("ij,ij->i", z, z)
@@ -102,7 +102,7 @@ class Kernel:
             coordinates,
             np.clip(residual, *self._bounds.residual_log),
             np.clip(norm_log, *self._bounds.norm_log),
-            keys,
+            counters.keys(projected, np.minimum(norm_log, _LARGEST_NORM_LOG)),
         )
 
     def add(self, rows: Singles, sums: Sums) -> NDArray[np.uint64]:
