@@ -15,7 +15,10 @@ from latentry_serving.drift.types import Booleans, Floats, Integers, Singles
 
 _GRID = 1e3  # keys distinguish projections (in units of the kernel's phase, about 1) a thousandth apart
 KEY_PROJECTIONS = 3
-_NORM_GRID = 1e4
+_RAW_GRID = 1e4
+_PRIMES = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5, 0x85EBCA77C2B2AE63], np.uint64
+)
 _SMALLEST_LOG_P = -690.0
 
 
@@ -28,17 +31,17 @@ def finite_rows(rows: Singles) -> Booleans | None:
     return None if finite.all() else np.asarray(finite)
 
 
-def keys(projected: Singles, norm_log: Floats) -> NDArray[np.uint64]:
+def keys(projected: Singles, raw: Floats) -> NDArray[np.uint64]:
     """One key per row [n] of random projections [n, >= 3]: equal vectors, up to rounding noise, have equal keys.
 
     Different vectors share one by accident with a probability near 1e-9; rounding noise of 1e-6 separates equal ones
-    with a probability near 1 %. ``norm_log`` [n], ln of the raw norm, tells apart vectors whose projections are equal
-    because everything beyond the reference's range is cut off before: drifted ones, above all in few dimensions.
+    with a probability near 2 %.
+
+    raw: [n, 2] of the raw vectors: ln of the norm, and a random projection over the norm. They tell apart vectors whose
+        other projections are equal because what lies beyond the reference's range is cut off before: drifted ones.
     """
-    grid = np.rint(projected[:, :KEY_PROJECTIONS].astype(np.float64) * _GRID).astype(np.int64).astype(np.uint64)
-    norm = np.rint(norm_log * _NORM_GRID).astype(np.int64).astype(np.uint64)
-    mixed = grid @ np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
-    return np.asarray(mixed + norm * np.uint64(0x27D4EB2F165667C5))
+    grid = np.concatenate([projected[:, :KEY_PROJECTIONS].astype(np.float64) * _GRID, raw * _RAW_GRID], axis=1)
+    return np.asarray(np.rint(grid).astype(np.int64).astype(np.uint64) @ _PRIMES)
 
 
 def repeated(window_keys: NDArray[np.uint64]) -> int:

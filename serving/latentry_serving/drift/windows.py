@@ -15,7 +15,8 @@ from latentry_serving.drift.types import Booleans, Floats, Integers, Reference, 
 
 CHUNK = 240  # rows measured at once; bins count in bytes, so below 256
 _SMALLEST_NORM = 1e-30
-_LARGEST_NORM_LOG = 100.0  # a norm beyond float32's range is infinite
+_LARGEST_NORM_LOG = 100.0
+_DIRECTION_SEED = 0
 
 
 @dataclass(slots=True)
@@ -79,6 +80,8 @@ class Kernel:
         self._projection = np.ascontiguousarray(np.concatenate([omega, reference.basis], axis=1))
         self._edges = np.ascontiguousarray(reference.bin_edges.T)
         self._free = max(1, int(reference.alive.sum()) - reference.basis.shape[1])
+        drawn = np.random.Generator(np.random.PCG64(_DIRECTION_SEED)).standard_normal(reference.dimensions)
+        self._direction = drawn.astype(np.float32)
         self._z = np.empty((CHUNK, reference.dimensions), np.float32)
         self._above = np.empty((CHUNK, reference.dimensions), np.bool_)
 
@@ -102,8 +105,14 @@ class Kernel:
             coordinates,
             np.clip(residual, *self._bounds.residual_log),
             np.clip(norm_log, *self._bounds.norm_log),
-            counters.keys(projected, np.minimum(norm_log, _LARGEST_NORM_LOG)),
+            counters.keys(projected, self._raw(rows, norm, norm_log)),
         )
+
+    def _raw(self, rows: Singles, norm: Floats, norm_log: Floats) -> Floats:
+        """What tells raw vectors apart [n, 2] (see ``counters.keys``); a norm beyond float32's range is infinite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            along = (rows @ self._direction) / np.maximum(norm, _SMALLEST_NORM)
+        return np.stack([np.minimum(norm_log, _LARGEST_NORM_LOG), np.nan_to_num(along, posinf=0, neginf=0)], axis=1)
 
     def add(self, rows: Singles, sums: Sums) -> NDArray[np.uint64]:
         """Adds finite rows [n, d], n <= CHUNK, to ``sums``; returns their duplicate keys [n]."""

@@ -97,10 +97,10 @@ def test_finite_rows_sees_infinities_that_cancel_and_sums_that_overflow() -> Non
 def test_keys_tell_vectors_apart_and_equal_ones_together() -> None:
     rng = _rng(4)
     projected = rng.standard_normal((2000, 8)).astype(np.float32)
-    assert counters.repeated(counters.keys(projected, np.zeros(len(projected)))) == 0
+    assert counters.repeated(counters.keys(projected, np.zeros((len(projected), 2)))) == 0
     again = np.concatenate([projected, projected[:70]])
-    assert counters.repeated(counters.keys(again, np.zeros(len(again)))) == 70
-    assert counters.repeated(counters.keys(again, np.arange(len(again)) * 1e-3)) == 0
+    assert counters.repeated(counters.keys(again, np.zeros((len(again), 2)))) == 70
+    assert counters.repeated(counters.keys(again, np.arange(2 * len(again)).reshape(-1, 2) * 1e-3)) == 0
 
 
 def test_event_tail_is_beta_binomial() -> None:
