@@ -119,15 +119,17 @@ class Analysis:
             await asyncio.sleep(backoff.delay_seconds(failures))
 
     async def _run_once(self) -> None:
-        command = [sys.executable, "-m", "latentry_serving.tap.analysis_worker", self._setup.model_dump_json()]
+        state = self._desk.state
+        setup = self._setup.model_copy(update={"resumes": state is not None})
+        command = [sys.executable, "-m", "latentry_serving.tap.analysis_worker", setup.model_dump_json()]
         process = await asyncio.create_subprocess_exec(
             *bound_to_parent(command, os.getpid()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
         )
-        if self._desk.state is not None:
-            self._order(process, framed_control(Control.RESTORE, self._desk.state))
+        if state is not None:
+            self._order(process, framed_control(Control.RESTORE, state))
         self._process, self._spoken = process, False
         permits = asyncio.create_task(self._permit_scores(process))
         loss = SampleLoss.ANALYSIS_FAILED

@@ -12,6 +12,7 @@ class AnalysisSetup(BaseModel):
         limit_bytes: most payload bytes of one call once decoded.
         bundle_dir: of the unpacked bundle, or None.
         triton: HTTP address for score calls.
+        resumes: whether the state of a process before is on its way: nothing is told until it is there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,6 +22,7 @@ class AnalysisSetup(BaseModel):
     triton: Address = Address(port=0)
     drift: DriftSettings = DriftSettings()
     quality: QualitySettings = QualitySettings()
+    resumes: bool = False
 
     @classmethod
     def of(cls, config: TapConfig) -> "AnalysisSetup":

@@ -64,6 +64,7 @@ class Monitor:
         self._flushed_s = self._told_s = 0.0
         self._told: tuple[int, int] = (-1, -1)
         self._consumed = 0
+        self._resuming = setup.resumes
         self._begin()
 
     def consume(self, sample: Sample) -> Mapping[Finding, int]:
@@ -84,6 +85,8 @@ class Monitor:
 
     def step(self) -> bytes | None:
         """What is due by now; a line for the tap, if it is time for one. Call it every ``BATCH_SECONDS``."""
+        if self._resuming:
+            return None
         now_s = self._clock()
         if now_s - self._flushed_s >= BATCH_SECONDS:
             self._flushed_s = now_s
@@ -145,6 +148,7 @@ class Monitor:
         self._health.update(part, self._clock(), *rows)
 
     def _restore(self, payload: bytes) -> None:
+        self._resuming = False
         try:
             state = json.loads(payload)
             self._drift.restore(state["drift"])
