@@ -30,7 +30,7 @@ from bench.servers.triton import triton
 from rich.console import Console
 
 from latentry_serving.contract.errors import LatentryError, OperationFailed
-from latentry_serving.contract.tap_config import SampleQueue, Sampling
+from latentry_serving.contract.tap_config import Sampling
 
 _SMALL, _MEDIUM, _LARGE = 1 << 10, 1 << 16, 1 << 20
 _CALLS = [
@@ -40,13 +40,12 @@ _CALLS = [
     if (protocol, payload) != (Protocol.JSON, _LARGE)  # Triton reads that for seconds
 ]
 _CONNECTIONS = 16
-_BURST_SECONDS = 2
+_BURST_SECONDS = 6
 _SETTLE_SECONDS = 0.5
 _LEAVERS = 20
 _GROWTH_MB = 16.0
 """Samples on their way and an allocator's noise; half an hour has millions of calls."""
-_SAMPLING = Sampling(max_per_second=50, max_bytes=1 << 20, queue=SampleQueue(bytes=4 << 20))
-"""With a short queue: with the default one up to 64 MB of samples may come and go."""
+_SAMPLING = Sampling(max_per_second=50, max_bytes=1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
