@@ -1,0 +1,211 @@
+"""Drift through the whole path: real digits over gRPC through the tap to a real Triton, the profile from the bundle's
+build. Covered: held-out digits raise nothing; noise, contrast, one class only, shifted images and other images alarm,
+each named as what it is, and end up in the model's health; reconstruction errors come from score probes alone."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+import tritonclient.grpc as grpc_client
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.datasets import load_digits
+
+from latentry_serving.bundle.build import build_bundle
+from latentry_serving.bundle.spec import load_spec
+
+pytestmark = pytest.mark.triton
+
+Images = NDArray[np.float32]
+LATENTS, WINDOW, HELD_OUT = 8, 100, 300
+SPEC = f"""
+apiVersion: latentry.dev/v1alpha1
+kind: BundleSpec
+name: digits
+version: "1"
+family: VAE
+latentDimension: {LATENTS}
+artifacts: {{encoder: {{path: encoder.onnx}}, decoder: {{path: decoder.onnx}}}}
+reconstructionError: MeanSquared
+reference: {{path: reference.npy}}
+profile: {{window: {WINDOW}}}
+"""
+
+
+class Digits(NamedTuple):
+    """Real images [n, 1, 8, 8] in [0, 1], in an order without writers, and their classes."""
+
+    images: Images
+    classes: NDArray[np.int64]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    data = load_digits()
+    order = np.random.Generator(np.random.PCG64(1)).permutation(len(data.images))
+    return Digits((data.images[order] / 16).astype(np.float32)[:, None], data.target[order])
+
+
+@pytest.fixture(scope="module")
+def digits_bundle(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear VAE: principal components with a posterior variance that depends on the input."""
+    folder = tmp_path_factory.mktemp("digits")
+    reference = digits.images[:-HELD_OUT]
+    flat = reference.reshape(-1, 64)
+    centre = flat.mean(axis=0)
+    _, values, directions = np.linalg.svd(flat - centre, full_matrices=False)
+    scale = values[:LATENTS] / np.sqrt(len(flat))
+    constants = {
+        "centre": centre,
+        "encode": (directions[:LATENTS] / scale[:, None]).T,
+        "decode": directions[:LATENTS] * scale[:, None],
+        "slope": np.float32(0.5),
+        "level": np.float32(-2),
+    }
+    weights = [numpy_helper.from_array(np.asarray(a, np.float32), name) for name, a in constants.items()]
+    weights.append(numpy_helper.from_array(np.array([-1, 1, 8, 8], np.int64), "shape"))
+    _save(
+        folder / "encoder.onnx",
+        [
+            ("Flatten", ["image"], "flat"),
+            ("Sub", ["flat", "centre"], "centred"),
+            ("MatMul", ["centred", "encode"], "mean"),
+            ("Tanh", ["mean"], "bent"),
+            ("Mul", ["bent", "slope"], "tilted"),
+            ("Add", ["tilted", "level"], "log_variance"),
+        ],
+        {"image": [1, 8, 8]},
+        {"mean": [LATENTS], "log_variance": [LATENTS]},
+        weights,
+    )
+    _save(
+        folder / "decoder.onnx",
+        [
+            ("MatMul", ["z", "decode"], "raw"),
+            ("Add", ["raw", "centre"], "flat"),
+            ("Reshape", ["flat", "shape"], "image"),
+        ],
+        {"z": [LATENTS]},
+        {"image": [1, 8, 8]},
+        weights,
+    )
+    np.save(folder / "reference.npy", reference)
+    (folder / "spec.yaml").write_text(SPEC)
+    build_bundle(load_spec(folder / "spec.yaml"), base_dir=folder, out_dir=folder / "bundle")
+    return folder / "bundle"
+
+
+def _save(path: Path, nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], weights: list[Any]) -> None:
+    given, made = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in side.items()]
+        for side in (inputs, outputs)
+    )
+    used = {name for _, names, _ in nodes for name in names}
+    graph = helper.make_graph(
+        [helper.make_node(kind, names, [result]) for kind, names, result in nodes],
+        path.stem,
+        given,
+        made,
+        [w for w in weights if w.name in used],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+class Serving(NamedTuple):
+    """A running model: its gRPC and admin addresses."""
+
+    grpc: str
+    admin: str
+
+    def get(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = httpx.get(f"http://{self.admin}{path}", timeout=30).raise_for_status().json()
+        return found
+
+    def send(self, images: Images) -> dict[str, Any]:
+        """Encodes images over gRPC, ten to a call; `/drift` once all of them have been looked at."""
+        before = _seen(self.get("/drift"))
+        with grpc_client.InferenceServerClient(self.grpc) as client:
+            for start in range(0, len(images), 10):
+                part = np.ascontiguousarray(images[start : start + 10])
+                tensor = grpc_client.InferInput("image", list(part.shape), "FP32")
+                tensor.set_data_from_numpy(part)
+                client.infer("digits_encode", [tensor])
+        return self.wait(lambda drift: _seen(drift) == before + len(images))
+
+    def wait(self, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        deadline = time.monotonic() + 60
+        while not done(drift := self.get("/drift")):
+            assert time.monotonic() < deadline, drift
+            time.sleep(0.1)
+        return drift
+
+
+def _seen(drift: dict[str, Any]) -> int:
+    """Images that every tensor of encode was fed with."""
+    return min(
+        (t["held"] + WINDOW * t["windows"] for t in drift["tensors"] if t["tensor"] != "reconstruction_error"),
+        default=0,
+    )
+
+
+def alarms(drift: dict[str, Any]) -> dict[str, set[str]]:
+    """Alarming tensor -> what its alarms look like."""
+    return {
+        tensor["tensor"]: looks
+        for tensor in drift["tensors"]
+        if (looks := {s["alarm"]["looksLike"] for s in tensor["statistics"] if s["alarm"]})
+    }
+
+
+@pytest.fixture
+def serving(up: Any, digits_bundle: Path, tmp_path: Path) -> Iterator[Serving]:
+    """`latentry up` with a tap that samples everything; fresh, so that no window spans two tests."""
+    (tmp_path / "digits.yaml").write_text(
+        "apiVersion: latentry.dev/v1alpha1\nkind: LatentModel\nmetadata: {name: digits}\n"
+        f"spec:\n  family: VAE\n  bundle: {{uri: 'file://{digits_bundle}'}}\n"
+        f"  monitoring: {{sampling: {{maxPerSecond: 100000}}, drift: {{window: {WINDOW}, expectedRunTime: 24h}}}}\n"
+    )
+    addresses = up("digits.yaml").wait_for("Ready")["digits"]["addresses"]
+    path = Serving(addresses["grpc"], addresses["admin"])
+    path.wait(lambda drift: drift["state"] == "watching")
+    yield path
+
+
+def noise(digits: Digits) -> Images:
+    images = digits.images[-HELD_OUT:]
+    return images + np.random.Generator(np.random.PCG64(2)).normal(0, 0.3, images.shape).astype(np.float32)
+
+
+DRIFTS: dict[str, tuple[Callable[[Digits], Images], set[str]]] = {
+    "noise": (noise, {"noise"}),
+    "contrast": (lambda d: d.images[-HELD_OUT:] * np.float32(0.6), {"scale"}),
+    "one class only": (lambda d: d.images[d.classes == 3], {"mixture change"}),
+    "shifted": (lambda d: np.roll(d.images[-HELD_OUT:], 2, axis=3), {"dead dimensions"}),
+    "another data set": (lambda d: 1 - d.images[-HELD_OUT:], set()),
+}
+
+
+def test_held_out_digits_raise_nothing(serving: Serving, digits: Digits) -> None:
+    drift = serving.send(digits.images[-HELD_OUT:])
+    assert not drift["alarm"]
+    states = {s["state"] for t in drift["tensors"] if t["windows"] for s in t["statistics"]}
+    assert states == {"ok"}
+    health = serving.get("/health-of-model")
+    assert {part["part"]: part["state"] for part in health["parts"]}["posterior"] == "healthy"
+    assert health["scores"]["traffic"] == 0
+    serving.wait(lambda _: serving.get("/health-of-model")["scores"]["probes"] > 0)
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_drifted_digits_alarm_as_what_they_are(name: str, serving: Serving, digits: Digits) -> None:
+    change, looks = DRIFTS[name]
+    images = change(digits)
+    found = alarms(serving.send(images[: len(images) // 10 * 10]))
+    assert found, "no alarm"
+    assert looks <= set().union(*found.values())
+    assert "posterior_mean" in found or "input" in found
