@@ -56,5 +56,18 @@ def reordered(
     sd = x.std(axis=0)
     z = (x - x.mean(axis=0)) / np.where(sd > 0, sd, 1)
     nearest = np.argsort(((z - z[rng.integers(rows)]) ** 2).sum(axis=1), kind="stable")
-    group = nearest[: max(2, round(_GROUP * rows))]
-    return np.where(replaced, rng.choice(group, rows), index)
+    group = rng.permutation(nearest[: max(2, round(_GROUP * rows))])
+    return _from_group(index, replaced, group, window)
+
+
+def _from_group(
+    index: NDArray[np.int64], replaced: NDArray[np.bool_], group: NDArray[np.int64], window: int
+) -> NDArray[np.int64]:
+    """The group's vectors in turn, none that its window holds already: a change of mixture is no duplication."""
+    taken, place = index.copy(), 0
+    for row in np.flatnonzero(replaced):
+        away = np.abs(np.roll(group, -place) - row) >= window
+        step = int(np.argmax(away)) if away.any() else 0
+        taken[row] = group[(place + step) % len(group)]
+        place = (place + step + 1) % len(group)
+    return taken

@@ -126,4 +126,6 @@ def test_drifts_are_what_they_are_called() -> None:
     assert np.max(np.arange(4000) - repeats) < 50
     group = reordered(values, "embedding", DriftKind.MIXTURE, 1.0, 100, rng)
     assert len(np.unique(group)) <= 400
+    some = reordered(values, "embedding", DriftKind.MIXTURE, 0.2, 100, rng)
+    assert all(len(np.unique(some[start : start + 100])) == 100 for start in range(0, 3900, 10))
     assert {DriftKind.MIXTURE, DriftKind.DUPLICATES} == REORDERING
