@@ -33,6 +33,7 @@ WINDOW = 500
 _REFERENCE_WINDOWS = 20
 _LIVE_WINDOWS = 4
 _RIVAL_SECONDS = 20.0
+_COLUMNS = 256
 _RIVAL_REFERENCE = 2000
 
 
@@ -63,6 +64,18 @@ def _watch(detector: Detector, live: Singles, batch: int, opened: float) -> int:
         len(detector.update(EMBEDDING, live[start : start + batch], opened + start / 10))
         for start in range(0, len(live), batch)
     )
+
+
+def product(d: int, rounds: int, live: Singles) -> dict[str, Any]:
+    """What this machine takes for one matrix product of the size watching needs: costs are to be read against it."""
+    matrix = np.random.default_rng(3).standard_normal((d, _COLUMNS), np.float32)
+    spent = []
+    for _ in range(rounds + 1):
+        started = time.process_time()
+        for start in range(0, len(live), BATCHES[-1]):
+            live[start : start + BATCHES[-1]] @ matrix
+        spent.append((time.process_time() - started) / len(live) * 1e6)
+    return _row(f"numpy, product with [d, {_COLUMNS}] alone", d, BATCHES[-1], spent[1:], WINDOW)
 
 
 def _row(what: str, d: int, batch: int | None, spent: list[float], window: int) -> dict[str, Any]:
@@ -112,7 +125,7 @@ def measure(dimensions: list[int], rounds: int, rivals: bool, out: Path, console
         profile = Profile({EMBEDDING: fit_tensor(EMBEDDING, reference, FitSettings(window=WINDOW))}, 0)
         fitted = time.process_time() - started
         case = f"{d}-d"
-        rows = list(ours(d, rounds, live, profile))
+        rows = [*ours(d, rounds, live, profile), product(d, rounds, live)]
         if rivals:
             rows += theirs(d, venvs, live, reference, console)
         rows.append({"what": "process", "dimensions": d, "fit_s": round(fitted, 2), **process(profile, live)})

@@ -137,19 +137,29 @@ def measure(plan: Plan, methods: Sequence[Method], kinds: Sequence[str], out: Pa
             limits[method] = threshold_of(score(method, venvs[method.library], short, fresh).runs[0])
     del fresh
     for kind in kinds:
-        for size in SIZES[kind]:
-            drifted = world.drifted(kind, size, plan.runs * plan.most * plan.window)
-            runs = drifted.reshape(plan.runs, plan.most, plan.window, -1)
-            delays = {OURS: ours.delays(runs)}
-            delays[PSI_RULE] = psi.delays(runs, _PSI_LIMIT)
-            delays[PSI_CALIBRATED] = psi.delays(runs, psi_limit)
-            for method, limit in limits.items():
-                with console.status(f"{kind} {size:g}: {method.label}"):
-                    found = score(method, venvs[method.library], short, runs, threshold=limit)
-                delays[method.label] = [first(scores, limit) for scores in found.runs]
-            rows = [{**row, **_how(plan), "code": code} for row in rows_of(kind, size, delays, plan.most)]
+        runs = np.stack([_runs(world, kind, size, plan) for size in SIZES[kind]])
+        delays: dict[str, list[list[int | None]]] = {
+            OURS: [ours.delays(some) for some in runs],
+            PSI_RULE: [psi.delays(some, _PSI_LIMIT) for some in runs],
+            PSI_CALIBRATED: [psi.delays(some, psi_limit) for some in runs],
+        }
+        for method, limit in limits.items():  # all sizes at once: some libraries take seconds to import
+            together = runs.reshape(-1, *runs.shape[2:])
+            with console.status(f"{kind}: {method.label}"):
+                found = score(method, venvs[method.library], short, together, threshold=limit)
+            each = [first(scores, limit) for scores in found.runs]
+            delays[method.label] = [each[i : i + plan.runs] for i in range(0, len(each), plan.runs)]
+        for index, size in enumerate(SIZES[kind]):
+            of_size = {name: found[index] for name, found in delays.items()}
+            rows = [{**row, **_how(plan), "code": code} for row in rows_of(kind, size, of_size, plan.most)]
             drift_report.merge(out, f"{kind} {size:g}", rows)
             console.print(drift_report.delay_line(rows), markup=False, soft_wrap=True)
+
+
+def _runs(world: Drifting, kind: str, size: float, plan: Plan) -> Singles:
+    """[runs, most, window, d]."""
+    rows = world.drifted(kind, size, plan.runs * plan.most * plan.window)
+    return rows.reshape(plan.runs, plan.most, plan.window, -1)
 
 
 def _how(plan: Plan) -> dict[str, int]:
