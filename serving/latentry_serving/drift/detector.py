@@ -35,7 +35,8 @@ from latentry_serving.drift.windows import Filled, Window
 
 _COUNTED_SHARE = 0.25  # a counter that has never counted anything spends nothing; a broken one is far beyond any alpha
 _MEMORY = 0.2  # weight of the newest window in the mean window duration
-_STEP = 1.1  # durations are rounded to its powers, so thresholds are found again only when they change by a tenth
+_STEP = 1.1  # durations are rounded down to its powers: few thresholds are ever needed, and they are remembered
+_SLACK = 1.2  # thresholds are found again when a duration leaves its step by so much; chance alone moves it by less
 _SHORTEST_S = 1e-3
 _LARGEST_SHARED = 0.24
 
@@ -93,8 +94,7 @@ class Detector:
 
     def state(self) -> State:
         """What is to be kept across a restart, as JSON: everything but the open windows."""
-        tensors = {name: watch.state() for name, watch in self._watches.items()}
-        return {"durations": dict(self._durations), "tensors": tensors}
+        return {"durations": dict(self._durations), "tensors": {n: w.state() for n, w in self._watches.items()}}
 
     def restore(self, state: State) -> None:
         """Goes on from a kept state, with empty windows.
@@ -128,7 +128,7 @@ class Detector:
         lasted = max(filled.closed_s - filled.opened_s, _SHORTEST_S)
         before = self._durations.get(name)
         self._durations[name] = lasted if before is None else (1 - _MEMORY) * before + _MEMORY * lasted
-        if _rounded(self._durations[name]) != watch.window_s:
+        if not watch.window_s / _SLACK <= self._durations[name] <= watch.window_s * _STEP * _SLACK:
             self._share()
         return watch.judge(filled)
 
@@ -317,7 +317,7 @@ class _Watch:
 
 
 def _rounded(seconds: float) -> float:
-    """To a power of _STEP, downwards: alpha is then never above what the duration allows."""
+    """To a power of _STEP, downwards."""
     return float(_STEP ** np.floor(log(max(seconds, _SHORTEST_S)) / log(_STEP) + 1e-9))
 
 

@@ -130,6 +130,7 @@ class Monitor:
         self._drift = DriftWatch(profile.drift, setup.drift, budget_share=share)
         self._health = HealthWatch(profile.health, setup.drift, setup.quality, budget_share=share)
         self._feeds = Feeds()
+        self._fed_s: dict[str, float] = {}
         widths = {tensor.name: tensor.dimensions for tensor in self._rows.watched}
         for tensor, width in self._drift.tensors.items():
             self._feeds.add({tensor: width}, partial(self._to_drift, tensor))
@@ -142,7 +143,10 @@ class Monitor:
         self._feeds.put(rows)
 
     def _to_drift(self, tensor: str, rows: Rows) -> None:
-        self._drift.update(tensor, rows, self._clock())
+        now_s = self._clock()
+        since_s = max(self._fed_s.get(tensor, now_s), now_s - BATCH_SECONDS)
+        self._drift.update(tensor, rows, since_s, now_s)
+        self._fed_s[tensor] = now_s
 
     def _to_health(self, part: str, *rows: Rows) -> None:
         self._health.update(part, self._clock(), *rows)

@@ -21,6 +21,8 @@ from latentry_serving.tap.monitor_rows import Rows
 
 log = logging.getLogger(__name__)
 
+_PIECES = 8
+"""Parts of a window whose rows are taken to have come at once."""
 _FEWEST = 50
 """Fewest vectors a window is judged on, or the whole window where that is smaller."""
 
@@ -66,10 +68,14 @@ class DriftWatch:
         """Watched tensor -> dimensions."""
         return {name: tensor.reference.dimensions for name, tensor in self._profile.tensors.items()}
 
-    def update(self, tensor: str, rows: Rows, now_s: float) -> None:
-        """Takes rows [n, d]."""
-        for result in self._detector.update(tensor, rows, now_s):
-            self._note(result)
+    def update(self, tensor: str, rows: Rows, since_s: float, now_s: float) -> None:
+        """Takes rows [n, d] that came between two times, as if evenly: a window's duration decides its thresholds."""
+        count, piece = len(rows), max(1, self._window // _PIECES)
+        for start in range(0, count, piece):
+            part = rows[start : start + piece]
+            at_s = since_s + (now_s - since_s) * (start + len(part)) / count
+            for result in self._detector.update(tensor, part, at_s):
+                self._note(result)
 
     def tick(self, now_s: float) -> None:
         """Closes the windows that have waited long enough."""

@@ -5,6 +5,7 @@ none, orders and score probes, what is said where nothing is watched, silence.""
 import json
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from latentry_serving.contract.manifest import (
 )
 from latentry_serving.contract.operations import Family, Operation
 from latentry_serving.contract.tap_config import Address, DriftSettings, Sampling, ScoreProbeSettings, TapConfig
+from latentry_serving.drift import budget
 from latentry_serving.drift.fit import FitSettings, fit_tensor
 from latentry_serving.drift.profile import Profile
 from latentry_serving.drift.types import AlarmState
@@ -230,6 +232,25 @@ def test_a_larger_window_than_the_profiles_is_said(profile: BundleProfile) -> No
         run.report().drift.detail
         == "windows of 100 vectors: the profile was calibrated for no more, 500 were asked for"
     )
+
+
+def test_thresholds_stay_while_the_rate_is_the_same(profile: BundleProfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = []
+    share = budget.share
+
+    def counted(*arguments: Any, **named: Any) -> budget.Budget:
+        shared.append(1)
+        return share(*arguments, **named)
+
+    run = Run(profile, Clock())
+    run.send(1, 3)
+    monkeypatch.setattr(budget, "share", counted)
+    rng = np.random.Generator(np.random.PCG64(9))
+    for _ in range(60):
+        run.clock.now_s += rng.uniform(-1, 1)  # calls come unevenly, and in bursts of ten rows
+        run.send(int(rng.integers(1000)), 0.5)
+    assert run.report().drift.tensors[0].windows == 33
+    assert not shared
 
 
 def test_silence_is_no_health(run: Run) -> None:
