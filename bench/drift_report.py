@@ -84,8 +84,10 @@ def render_false_alarms(results: Mapping[str, Any], document: Path = report.DOCU
 
 
 def _machine(results: Mapping[str, Any]) -> str:
+    """What the figures come from; ``note`` is put in by hand where a file is not of one whole run, and goes with it."""
     facts = results["machine"]
-    return ", ".join(f"{name} {facts[name]}" for name in ("cpu", "cores", "python"))
+    found = ", ".join(f"{name} {facts[name]}" for name in ("cpu", "cores", "python"))
+    return f"{found}. {results['note']}" if "note" in results else found
 
 
 def cost_line(row: Row) -> str:
@@ -147,7 +149,9 @@ def render_delay(results: Mapping[str, Any], document: Path = report.DOCUMENT) -
     methods = list(dict.fromkeys(row["method"] for row in rows))
     some = rows[0]
     lines = [
-        f"{_machine(results)}. {some['dimensions']} dimensions, windows of {some['window']}, reference of "
+        f"{_machine(results)}",
+        "",
+        f"{some['dimensions']} dimensions, windows of {some['window']}, reference of "
         f"{some['reference']:,}; median of {some['runs']} runs, given up after "
         f"{some['most']} windows (caught until then).",
         "",
