@@ -44,7 +44,7 @@ bench-tap: setup ## the tap against nginx and HAProxy (about 11 minutes)
 bench-operator: setup ## hundreds of LatentModels on a real API server
 	@$(BIN)/python -m bench.operator
 
-bench-drift: setup ## drift detection: false alarms against the stated rate, cost, delay beside other libraries (hours)
+bench-drift: setup ## drift detection: false alarms against the stated rate, cost, delay beside other libraries (an hour)
 	@$(BIN)/python -m bench.drift_false_alarms
 	@$(BIN)/python -m bench.drift_cost
 	@$(BIN)/python -m bench.drift_delay
