@@ -53,9 +53,8 @@ def reordered(
         earlier = np.maximum(index - rng.integers(1, max(2, window // 2), rows), 0)
         return np.where(replaced, earlier, index)
     x = np.asarray(values[by], np.float64)
-    sd = x.std(axis=0)
-    z = (x - x.mean(axis=0)) / np.where(sd > 0, sd, 1)
-    nearest = np.argsort(((z - z[rng.integers(rows)]) ** 2).sum(axis=1), kind="stable")
+    # As they are, not in standard units: latents that carry nothing would blur the groups.
+    nearest = np.argsort(((x - x[rng.integers(rows)]) ** 2).sum(axis=1), kind="stable")
     group = rng.permutation(nearest[: max(2, round(_GROUP * rows))])
     return _from_group(index, replaced, group, window)
 
