@@ -168,8 +168,15 @@ def mewma_run_length(threshold: float, dimensions: int, smoothing: float) -> flo
 
 def _nodes(length: float, count: int) -> tuple[Array, Array]:
     """States: 0 and ``count`` Gauss-Legendre nodes on (0, length), with the weights of the latter."""
-    at, weights = np.polynomial.legendre.leggauss(count)
+    at, weights = _legendre(count)
     return np.concatenate([[0.0], length * (at + 1) / 2]), weights * length / 2
+
+
+@lru_cache(maxsize=8)
+def _legendre(count: int) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes and weights: half the time of a chain, always the same. Not to be changed."""
+    at, weights = np.polynomial.legendre.leggauss(count)
+    return at, weights
 
 
 def _cusum_chain(nodes: Array, weights: Array, threshold: float, allowance: float) -> tuple[Array, Array]:

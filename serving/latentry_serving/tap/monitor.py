@@ -62,6 +62,8 @@ class Monitor:
         self._probes = probes
         self._rows = WatchedRows(manifest.contract)
         self._flushed_s = self._told_s = 0.0
+        self._rows_s = 0.0
+        """Time of the latest rows: that of their call, for there may be a queue."""
         self._told: tuple[int, int] = (-1, -1)
         self._consumed = 0
         self._resuming = setup.resumes
@@ -71,6 +73,7 @@ class Monitor:
         """Looks at a sample; counts nothing the tap does not count itself."""
         rows = self._rows.of(sample)
         self._consumed += 1
+        self._rows_s = max(self._rows_s, sample.time_s)
         self._probes.saw(sample)
         self._put(rows, probe=False)
         return {}
@@ -90,9 +93,10 @@ class Monitor:
         now_s = self._clock()
         if now_s - self._flushed_s >= BATCH_SECONDS:
             self._flushed_s = now_s
-            for errors in self._probes.answers():
-                self._put({RECONSTRUCTION_ERROR: errors}, probe=True)
             self._feeds.flush()
+            for errors in self._probes.answers():
+                self._rows_s = now_s
+                self._put({RECONSTRUCTION_ERROR: errors}, probe=True)
             self._drift.tick(now_s)
             self._health.tick(now_s)
         closed = self._drift.closed + self._health.closed
@@ -130,7 +134,7 @@ class Monitor:
         self._drift = DriftWatch(profile.drift, setup.drift, budget_share=share)
         self._health = HealthWatch(profile.health, setup.drift, setup.quality, budget_share=share)
         self._feeds = Feeds()
-        self._fed_s: dict[str, float] = {}
+        self._first_s: dict[str, float] = {}
         widths = {tensor.name: tensor.dimensions for tensor in self._rows.watched}
         for tensor, width in self._drift.tensors.items():
             self._feeds.add({tensor: width}, partial(self._to_drift, tensor))
@@ -140,16 +144,15 @@ class Monitor:
     def _put(self, rows: Mapping[str, Rows], *, probe: bool) -> None:
         if RECONSTRUCTION_ERROR in rows:
             self._health.scored(rows[RECONSTRUCTION_ERROR], probe=probe)
+        for tensor in rows:
+            self._first_s.setdefault(tensor, self._rows_s)
         self._feeds.put(rows)
 
     def _to_drift(self, tensor: str, rows: Rows) -> None:
-        now_s = self._clock()
-        since_s = max(self._fed_s.get(tensor, now_s), now_s - BATCH_SECONDS)
-        self._drift.update(tensor, rows, since_s, now_s)
-        self._fed_s[tensor] = now_s
+        self._drift.update(tensor, rows, self._first_s.pop(tensor, self._rows_s), self._rows_s)
 
     def _to_health(self, part: str, *rows: Rows) -> None:
-        self._health.update(part, self._clock(), *rows)
+        self._health.update(part, self._rows_s, *rows)
 
     def _restore(self, payload: bytes) -> None:
         self._resuming = False
