@@ -104,7 +104,7 @@ def threshold_of(scores: Sequence[float]) -> float:
 
 def rows_of(kind: str, size: float, delays: Mapping[str, Sequence[int | None]], most: int) -> Iterator[dict[str, Any]]:
     """One row per method; ``median_windows`` is null where half of the runs were given up."""
-    middle = {name: statistics.median(most + 1 if d is None else d for d in found) for name, found in delays.items()}
+    middle = {name: statistics.median_high(most + 1 if d is None else d for d in found) for name, found in delays.items()}
     best = min((value for name, value in middle.items() if name not in (OURS, PSI_RULE)), default=most + 1)
     for name, found in delays.items():
         row: dict[str, Any] = {
