@@ -71,3 +71,17 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     path = tmp_path / "tap.yaml"
     path.write_text("")
     assert load_config(path, {}) == load_config(None, {})
+
+
+def test_wrong_drift_settings_name_their_key(tmp_path):
+    path = tmp_path / "tap.yaml"
+    path.write_text(
+        "drift: {window: 1, replicas: 0, topContributors: 21, scoreProbes: {perSecond: -1}, expectedRunTime: 30d}\n"
+        "quality: {reconstructionErrorWithin: most}\n"
+    )
+    with pytest.raises(InvalidInput) as caught:
+        load_config(path, {"LATENTRY_TAP_SAMPLING": "{maxPerSecond: -5}"})
+    assert {problem.path for problem in caught.value.problems} == {
+        "drift.window", "drift.replicas", "drift.topContributors", "drift.scoreProbes.perSecond", "drift.expectedRunTime",
+        "quality.reconstructionErrorWithin", "LATENTRY_TAP_SAMPLING: maxPerSecond",
+    }  # fmt: skip
