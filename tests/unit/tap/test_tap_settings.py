@@ -82,6 +82,6 @@ def test_wrong_drift_settings_name_their_key(tmp_path):
     with pytest.raises(InvalidInput) as caught:
         load_config(path, {"LATENTRY_TAP_SAMPLING": "{maxPerSecond: -5}"})
     assert {problem.path for problem in caught.value.problems} == {
-        "drift.window", "drift.replicas", "drift.topContributors", "drift.scoreProbes.perSecond", "drift.expectedRunTime",
-        "quality.reconstructionErrorWithin", "LATENTRY_TAP_SAMPLING: maxPerSecond",
+        "drift.window", "drift.replicas", "drift.topContributors", "drift.scoreProbes.perSecond",
+        "drift.expectedRunTime", "quality.reconstructionErrorWithin", "LATENTRY_TAP_SAMPLING: maxPerSecond",
     }  # fmt: skip
