@@ -81,7 +81,7 @@ class ClusterSettings:
     tap_image: str = "ghcr.io/latentry/tap:0.1.0"
     storage_image: str = "kserve/storage-initializer:v0.20.0"
     triton: Amounts = Amounts(cpu_request="1", memory_request="2Gi")
-    tap_amounts: Amounts = Amounts(cpu_request="100m", memory_request="128Mi", memory_limit="1Gi")
+    tap_amounts: Amounts = Amounts(cpu_request="100m", memory_request="256Mi", memory_limit="1Gi")
     storage: Amounts = Amounts(cpu_request="100m", memory_request="256Mi", memory_limit="2Gi")
     tap: TapConfig = field(default_factory=TapConfig)
     run_as: int | None = 65532
