@@ -104,8 +104,9 @@ def threshold_of(scores: Sequence[float]) -> float:
 
 def rows_of(kind: str, size: float, delays: Mapping[str, Sequence[int | None]], most: int) -> Iterator[dict[str, Any]]:
     """One row per method; ``median_windows`` is null where half of the runs were given up."""
-    middle = {name: statistics.median_high(most + 1 if d is None else d for d in found) for name, found in delays.items()}
-    best = min((value for name, value in middle.items() if name not in (OURS, PSI_RULE)), default=most + 1)
+    given_up = most + 1
+    middle = {n: statistics.median_high(given_up if d is None else d for d in found) for n, found in delays.items()}
+    best = min((value for name, value in middle.items() if name not in (OURS, PSI_RULE)), default=given_up)
     for name, found in delays.items():
         row: dict[str, Any] = {
             "case": f"{kind} {size:g}",
