@@ -162,8 +162,8 @@ def render(results: Mapping[str, Any], document: Path = report.DOCUMENT) -> None
     """
     facts = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
     lines = [
-        f"{results['rounds']} runs of {results['seconds']} s (4 MB: one or two runs less, but 2 to 8 times as long) per case; "
-        f"share of direct: median [least, most]. {facts}.",
+        f"{results['rounds']} runs of {results['seconds']} s per case (4 MB: one or two runs less, but 2 to 8 times as "
+        f"long); share of direct: median [least, most]. {facts}.",
         "",
         *(f"- {line(target)}" for target in results["targets"]),
         "",
