@@ -43,7 +43,8 @@ def verdict(rows: Sequence[Row]) -> str:
 
 
 def _word(row: Row) -> str:
-    return "reached" if row["reached"] else "missed" if _off(row) else "too few windows to tell"
+    few = row["windows"] < 10_000 and not _off(row)
+    return "reached" if row["reached"] else "too few windows to tell" if few else "missed"
 
 
 def _off(row: Row) -> bool:
