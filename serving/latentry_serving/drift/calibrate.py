@@ -74,9 +74,13 @@ class Calibration:
         return sum(w.finite + w.non_finite for w in self.found.windows)
 
     def _noise_share(self) -> float:
-        """Share of a window's variance owed to the finite reference, squared for quadratic statistics."""
-        n = float(self.found.baseline().counts.sum())
-        return (self.window / (n + self.window)) ** 2
+        """Share of a window's variance owed to the finite reference, squared for quadratic statistics.
+
+        A window is held against its own hour only: with slots it is a slot's share, on average over the vectors.
+        """
+        counts = self.found.baseline().counts
+        shares = (self.window / (counts + self.window)) ** 2
+        return float(np.average(shares, weights=counts))
 
     def _spectra(
         self, geometry: Geometry, shares: Floats

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from latentry_serving.drift import bins
-from latentry_serving.drift.looks import Look, died, look
+from latentry_serving.drift.looks import Look, died, look, look_of_count
 from latentry_serving.drift.subspace import Metric
 from latentry_serving.drift.types import Alarm, Floats, Reference, Rule, Statistic, WindowSummary
 
@@ -126,7 +126,8 @@ def explain(alarm: Alarm, reference: Reference, *, top: int = TOP) -> Explanatio
     named = tuple(
         Contribution(int(d), float(parts[d] / total), float(shift[d]), float(spread[d])) for d in order if parts[d] > 0
     )
-    return Explanation(alarm, look(window, reference), named)
+    seen = look_of_count(alarm.statistic, window) or look(window, reference)
+    return Explanation(alarm, seen, named)
 
 
 def contributions(statistic: Statistic, window: WindowSummary, reference: Reference) -> Floats:

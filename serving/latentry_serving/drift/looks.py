@@ -29,7 +29,7 @@ from enum import StrEnum
 import numpy as np
 from scipy import stats
 
-from latentry_serving.drift.types import Booleans, Floats, Reference, WindowSummary
+from latentry_serving.drift.types import Booleans, Floats, Reference, Statistic, WindowSummary
 
 MARGIN = 6.0
 """Smallest lead in chi² over the next kind: a likelihood ratio of 20, "strong" (Kass and Raftery 1995)."""
@@ -150,15 +150,25 @@ def _mean_only(moments: "_Moments") -> Look:
     return Look(kind, float(np.sqrt(moments.energy)))
 
 
+def look_of_count(statistic: Statistic, window: WindowSummary) -> Look | None:
+    """What an alarm of a counted statistic looks like: its own count. None for the other statistics."""
+    if statistic is Statistic.DEAD_DIMENSIONS:
+        return Look(Kind.DEAD_DIMENSIONS, float(died(window).sum() or window.stuck.sum()))
+    if statistic is Statistic.DUPLICATES:
+        return Look(Kind.DUPLICATES, window.duplicates / max(window.size, 1))
+    if statistic is Statistic.NON_FINITE:
+        return Look(Kind.NON_FINITE, window.non_finite / max(window.size + window.non_finite, 1))
+    return None
+
+
 def _counted(window: WindowSummary, reference: Reference) -> Look | None:
     """Events that are what they are, whatever else moved with them."""
-    stuck, seen = int(died(window).sum()), window.size + window.non_finite
-    if stuck:
-        return Look(Kind.DEAD_DIMENSIONS, float(stuck))
+    if died(window).any():
+        return look_of_count(Statistic.DEAD_DIMENSIONS, window)
     if _rare(window.duplicates, window.size, reference.duplicate_rate):
-        return Look(Kind.DUPLICATES, window.duplicates / window.size)
-    if _rare(window.non_finite, seen, reference.non_finite_rate):
-        return Look(Kind.NON_FINITE, window.non_finite / seen)
+        return look_of_count(Statistic.DUPLICATES, window)
+    if _rare(window.non_finite, window.size + window.non_finite, reference.non_finite_rate):
+        return look_of_count(Statistic.NON_FINITE, window)
     return None
 
 

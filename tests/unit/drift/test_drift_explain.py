@@ -69,6 +69,13 @@ def test_dead_dimensions_are_named(world: World) -> None:
     assert "looks like dead dimensions: 3 do not move any more" in explanation.event()
 
 
+def test_an_alarm_of_a_count_is_named_by_it_however_few_there_are(world: World, shifted: WindowSummary) -> None:
+    window = replace(shifted, non_finite=6)
+    assert explain(alarm(window), world.reference).look.kind == "shift"
+    found = explain(alarm(window, Statistic.NON_FINITE), world.reference).look
+    assert (found.kind, found.magnitude) == ("non-finite values", 6 / (6 + window.size))
+
+
 def test_text_of_a_few_lines(world: World, shifted: WindowSummary) -> None:
     lines = explain(alarm(shifted), world.reference, top=2).text().splitlines()
     assert lines[0] == "drift of embedding: the mean (T²) left the undrifted range"

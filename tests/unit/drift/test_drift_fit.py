@@ -154,6 +154,8 @@ def test_a_daily_cycle_gets_slots_and_none_gets_none() -> None:
     vectors, times = _cycle(6, 10, 1.0)
     cyclic = fit_tensor("e", vectors, SETTINGS, times_s=times)
     assert cyclic.slots > 1 and "daily cycle shows over 6 days" in cyclic.report.notes[0]
+    slot = WINDOW / (np.sum(cyclic.baseline.counts**2) / np.sum(cyclic.baseline.counts) + WINDOW)
+    assert cyclic.shared(Statistic.MMD2) >= 0.9 * slot**2, "a window meets its hour's vectors, not all"
     still, times = _cycle(6, 11, 0.0)
     flat = fit_tensor("e", still, SETTINGS, times_s=times)
     assert flat.slots == 1 and "no daily cycle" in flat.report.notes[0]
