@@ -38,6 +38,8 @@ from pathlib import Path
 from latentry_serving.triton.install import find_triton
 from latentry_serving.triton.supervisor import TritonServer
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
+
 async def main():
     task = asyncio.current_task()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
