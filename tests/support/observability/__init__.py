@@ -1,0 +1,7 @@
+"""A real Prometheus and a real Alertmanager on loopback, and a receiver that keeps what it is told."""
+
+from observability.alertmanager import Alertmanager
+from observability.prometheus import Prometheus, Scrape, Series
+from observability.webhook import Notification, Webhook
+
+__all__ = ["Alertmanager", "Notification", "Prometheus", "Scrape", "Series", "Webhook"]
