@@ -1,0 +1,1 @@
+"""The SLO compiler: a LatentModel in, Prometheus recording rules and alerts out. Pure."""
