@@ -28,6 +28,7 @@ from latentry_serving.tap.forwarder import Forwarder, bind
 from latentry_serving.tap.monitoring_views import monitoring_router
 from latentry_serving.tap.readiness import Readiness
 from latentry_serving.tap.slis import slis
+from latentry_serving.tap.summary import summary_router
 from latentry_serving.tap.watchers import Watchers
 from latentry_serving.telemetry.bundle import BundleCollector
 from latentry_serving.telemetry.monitoring import MonitoringCollector
@@ -172,6 +173,7 @@ class Tap:
         desk = self._watchers.monitoring
         registry.register(MonitoringCollector(desk, model=config.model, version=config.version))
         routers = [monitoring_router(desk), *([bundle_router(self._watch)] if self._watch else [])]
+        routers.append(summary_router(self.slis, self.book, desk.report, self._watch))
         app = admin_app(registry, self._readiness, self.slis, routers)
         self._admin = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
