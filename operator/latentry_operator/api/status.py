@@ -8,6 +8,7 @@ from pydantic import Field
 from latentry_operator.api.base import ApiModel, Bytes, Digest, Sentence, Story, Timestamp, Word, merge_by
 
 Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
 
 
 class ConditionType(StrEnum):
@@ -21,6 +22,8 @@ class ConditionType(StrEnum):
     """Is a change under way? Its reason is the ROLLOUT column."""
     DRIFTING = "Drifting"
     """Does live traffic differ from the profile?"""
+    HEALTHY = "Healthy"
+    """Are the model's own outputs as they should be: health measures, golden probes, the bundle?"""
     SLO_MET = "SLOMet"
     """Are all objectives kept over their period?"""
 
@@ -110,6 +113,60 @@ class CandidateStatus(StableStatus):
     """What each gate says now."""
 
 
+class RolloutStatus(ApiModel):
+    """The operator's memory of the rollout: what it cannot see in the cluster. Times of stages are counted in seconds
+    that were observed, so that a jumping clock or a stopped operator hurries nothing."""
+
+    phase: Annotated[Word, Field(examples=["Stepping"])]
+    """Idle, Preparing, Gating, Shadowing, Scaling, Stepping or Watching."""
+    stable: Word | None = None
+    """The revision that owns the promotion. Left out: none yet."""
+    candidate: Word | None = None
+    """The revision on trial. Left out: none."""
+    previous: Word | None = None
+    """The replaced revision that stays for an undo. Left out: none."""
+    step: Count = 0
+    """Stage of the traffic, the first is 1; 0 before traffic. No unit."""
+    weight: Annotated[int, Field(ge=0, le=100)] = 0
+    """Share of the requests that the candidate was given. Unit: percent."""
+    since: Timestamp | None = None
+    """When the stage began. Unit: RFC 3339 time. Left out: not begun."""
+    looked: Timestamp | None = None
+    """When the operator looked last. Unit: RFC 3339 time. Left out: never."""
+    observed_seconds: Seconds = 0
+    """Observed time in this stage. Unit: seconds."""
+    healthy_seconds: Seconds = 0
+    """Of these, with a candidate whose replicas answered and whose gates did not fail. Unit: seconds."""
+    was_healthy: bool = False
+    """Whether the candidate was so at the last look."""
+    paused: bool = False
+    """Whether somebody paused it."""
+    forced: bool = False
+    """Whether somebody promoted it past its gates."""
+    relief: Word | None = None
+    """The revision that carries all traffic because the stable one does not answer. Left out: none."""
+    held: Word | None = None
+    """Why the rollout is held for a decision. Left out: it is not."""
+    held_message: Story | None = None
+    """The same as a sentence. Left out: it is not held."""
+    leaving: Word | None = None
+    """The revision that is being drained. Left out: none."""
+    leaving_weight: Annotated[int, Field(ge=0, le=100)] = 0
+    """Traffic it still has, because nothing else can serve. Unit: percent."""
+    leaving_seconds: Seconds = 0
+    """Observed time since it has none. Unit: seconds."""
+    rejected: Word | None = None
+    """The revision that is not tried again until the spec changes. Left out: none."""
+    rejected_policy: Word | None = None
+    """Fingerprint of the gates that rejected it. Left out: none was."""
+    rejected_reason: Word | None = None
+    """Why, as one documented CamelCase word. Left out: none was."""
+    rejected_message: Story | None = None
+    """Why, as a sentence. Left out: none was."""
+    command: Sentence | None = None
+    """The last command that was carried out. Left out: none."""
+
+
 class ModelAddress(ApiModel):
     """Where clients reach the model."""
 
@@ -125,7 +182,7 @@ class LatentModelStatus(ApiModel):
     observed_generation: Count | None = None
     """Generation of the spec that this status is about. No unit. Left out: not reconciled yet."""
     conditions: Conditions = ()
-    """Accepted, Available, Progressing, Drifting, SLOMet, each with a documented reason."""
+    """Accepted, Available, Progressing, Drifting, Healthy, SLOMet, each with a documented reason."""
     workload: Workload | None = None
     """What Auto became. Left out: not reconciled yet."""
     replicas: Count = 0
@@ -136,6 +193,8 @@ class LatentModelStatus(ApiModel):
     """The revision that carries the traffic. Left out: nothing serves yet."""
     candidate: CandidateStatus | None = None
     """The revision on trial. Left out: no rollout is under way."""
+    rollout: RolloutStatus | None = None
+    """The rollout's memory. Left out: none yet; it is then read off the traffic."""
     address: ModelAddress | None = None
     """Where clients reach the model. Left out: not served yet."""
 

@@ -14,7 +14,7 @@ from latentry_operator.api.gpupool import GPUPool, TaintEffect, Toleration, Tole
 from latentry_operator.api.latentmodel import LatentModel, LatentModelSpec
 from latentry_operator.api.objectives import DAY, SECOND, Monitoring, QualityObjective, Slo
 from latentry_operator.api.quantity import MAX_CORES
-from latentry_operator.api.rollout import Rollout, Strategy
+from latentry_operator.api.rollout import PromqlCheck, Rollout, Strategy
 from latentry_operator.api.serving import Bundle, Pod, Resources, Runtime, Scaling, ScalingMetric
 from latentry_serving.contract.errors import Problem
 from latentry_serving.contract.operations import OPERATIONS, Operation
@@ -184,6 +184,23 @@ def _rollout(rollout: Rollout) -> Problems:
             )
     yield from _within("spec.rollout.deadline", rollout.deadline, Duration(SECOND), Duration(90 * DAY))
     yield from _within("spec.rollout.keepFor", rollout.keep_for, Duration(0), Duration(90 * DAY))
+    yield from _within("spec.rollout.watchFor", rollout.watch_for, Duration(0), Duration(90 * DAY))
+    longest = rollout.analysis.longest_wait
+    yield from _within("spec.rollout.analysis.longestWait", longest, Duration(SECOND), Duration(90 * DAY))
+    if rollout.shadow is not None:
+        yield from _within("spec.rollout.shadow.for", rollout.shadow.hold_for, Duration(SECOND), Duration(90 * DAY))
+    for index, check in enumerate(rollout.gates.promql):
+        yield from _promql(f"spec.rollout.gates.promql[{index}]", check, rollout.gates.promql[:index])
+
+
+def _promql(path: str, check: PromqlCheck, before: tuple[PromqlCheck, ...]) -> Problems:
+    if any(check.name == other.name for other in before):
+        yield Problem(f"{path}.name", f"{check.name} twice", "give each check a name of its own")
+    if check.min is None and check.max is None:
+        yield Problem(path, "no bound", "add min or max: what the query's value must not pass")
+    elif check.min is not None and check.max is not None and check.min > check.max:
+        yield Problem(f"{path}.min", f"{check.min:g} is more than max, {check.max:g}", "write min below max")
+    yield from _within(f"{path}.every", check.every, Duration(SECOND), Duration(HOUR))
 
 
 def _pod(pod: Pod) -> Problems:
