@@ -16,7 +16,7 @@ from latentry_serving.drift import order
 from latentry_serving.drift.budget import FEWEST_WINDOWS
 from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.explain import Explanation, explain
-from latentry_serving.drift.types import Settings, Statistic
+from latentry_serving.drift.types import Settings, Statistic, TensorStatus, Thresholds, WindowScore
 from latentry_serving.health.report import DisjointWindows, HealthReport
 
 HEALTH_SHARE = 0.5
@@ -55,13 +55,24 @@ class Drifted:
 
 
 @dataclass(frozen=True, slots=True)
+class StatisticWindow:
+    """One statistic in one window. ``p``: None where not judged; ``evidence``: the CUSUM's S after it."""
+
+    statistic: Statistic
+    p: float | None
+    evidence: float
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True, slots=True)
 class TensorWindow:
-    """One tensor in one window: its most suspicious statistic, and those whose alarm is on after it."""
+    """One tensor in one window: its most suspicious statistic, those whose alarm is on after it, and all of them."""
 
     tensor: str
     statistic: Statistic | None
     p: float
     alarms: tuple[Statistic, ...]
+    statistics: tuple[StatisticWindow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +85,19 @@ class JudgedWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class Unhealthy:
-    """A window whose health measures left the reference's. ``part``: the baseline's name."""
+class HealthWindow:
+    """The health of one part in one window, from input ``first`` on. ``part``: the baseline's name."""
 
     part: str
     window: int
+    first: int
     report: HealthReport
     alpha: float
+
+    @property
+    def unhealthy(self) -> bool:
+        """Whether measures left the reference's range."""
+        return bool(self.report.alarming(self.alpha))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +109,13 @@ class Verdict:
     windows: tuple[JudgedWindow, ...]
     left_over: int
     alarms: tuple[Drifted, ...]
-    health: tuple[Unhealthy, ...]
+    health_windows: tuple[HealthWindow, ...]
     health_parts: tuple[str, ...]
+
+    @property
+    def health(self) -> tuple[HealthWindow, ...]:
+        """The unhealthy windows."""
+        return tuple(window for window in self.health_windows if window.unhealthy)
 
     @property
     def drifted(self) -> bool:
@@ -226,12 +248,20 @@ def _window(
     p_of = {score.statistic: score.p for score in result.scores}
     reference = profile.drift.tensors[name].reference
     raised = [(explain(alarm, reference), p_of[alarm.statistic]) for alarm in result.alarms]
-    lowest = min(result.scores, key=lambda score: score.p, default=None)
     (status,) = (status for status in detector.status(float(times_s[-1])) if status.tensor == name)
-    alarms = tuple(s.statistic for s in status.statistics if s.alarm is not None)
-    if lowest is None:
-        return TensorWindow(name, None, 1.0, alarms), raised
-    return TensorWindow(name, lowest.statistic, lowest.p, alarms), raised
+    return _tensor_window(status, result.scores), raised
+
+
+def _tensor_window(status: TensorStatus, scores: tuple[WindowScore, ...]) -> TensorWindow:
+    p_of = {score.statistic: score.p for score in scores}
+    lowest = min(scores, key=lambda score: score.p, default=None)
+    return TensorWindow(
+        status.tensor,
+        None if lowest is None else lowest.statistic,
+        1.0 if lowest is None else lowest.p,
+        tuple(s.statistic for s in status.statistics if s.alarm is not None),
+        tuple(StatisticWindow(s.statistic, p_of.get(s.statistic), s.evidence, s.thresholds) for s in status.statistics),
+    )
 
 
 def _pieces(times_s: NDArray[np.float64]) -> Iterator[tuple[slice, float]]:
@@ -292,7 +322,7 @@ def _run_times(
 
 def _health(
     health: Health, values: Mapping[str, Array], times_s: NDArray[np.float64], run_time_s: float
-) -> tuple[Unhealthy, ...]:
+) -> tuple[HealthWindow, ...]:
     feeds = {
         "encoder": (EMBEDDING,),
         "reconstruction": (RECONSTRUCTION_ERROR,),
@@ -308,6 +338,5 @@ def _health(
             lasted_s = _lasted(times_s, slice(start, start + size))
             alpha = min(LARGEST_ALPHA, lasted_s / (run_time_s * len(health.present)))
             report = reports[0] if reports else windows.flush()
-            if report.alarming(alpha):
-                found.append(Unhealthy(part, index, report, alpha))
+            found.append(HealthWindow(part, index, start, report, alpha))
     return tuple(found)

@@ -16,8 +16,8 @@ from latentry_serving.contract.units import Duration
 from latentry_serving.drift_cli.kinds import DriftKind
 
 if TYPE_CHECKING:
-    from latentry_serving.bundle.profile import BundleProfile
-    from latentry_serving.contract.manifest import BundleManifest
+    from latentry_serving.drift_cli.check import Verdict
+    from latentry_serving.drift_cli.judging import Tolerated
 
 EXIT_DRIFT = 3
 """``drift check`` ends with this when the inputs drifted."""
@@ -30,7 +30,9 @@ drift_app = typer.Typer(name="drift", help="Has the traffic drifted, and what do
 @drift_app.callback()
 def _require_extra() -> None:
     missing = [
-        name for name in ("numpy", "onnxruntime", "scipy", "threadpoolctl") if not importlib.util.find_spec(name)
+        name
+        for name in ("jinja2", "numpy", "onnxruntime", "scipy", "threadpoolctl")
+        if not importlib.util.find_spec(name)
     ]
     if missing:
         raise OperationFailed(
@@ -88,35 +90,75 @@ def fit(
     print_summary(summary, title=f"built {out}")
 
 
+Window = Annotated[int | None, typer.Option(help="Inputs judged together; default: the profile's window.")]
+FalseAlarms = Annotated[
+    float | None,
+    typer.Option(help="Probability that undrifted inputs are called drifted; default 0.01.", min=1e-9, max=0.1),
+]
+RunTime = Annotated[
+    Duration | None,
+    typer.Option(
+        parser=_duration, metavar="DURATION", help="Judge as live: mean time between false alarms, with --rate."
+    ),
+]
+Rate = Annotated[float | None, typer.Option(help="Inputs per second of the traffic.", min=1e-6)]
+
+
 @drift_app.command()
 def check(
     bundle: Bundle,
     inputs: InputsFile,
     timestamps: Timestamps = None,
-    window: Annotated[int | None, typer.Option(help="Inputs judged together; default: the profile's window.")] = None,
-    false_alarms: Annotated[
-        float | None,
-        typer.Option(help="Probability that undrifted inputs are called drifted; default 0.01.", min=1e-9, max=0.1),
-    ] = None,
-    expected_run_time: Annotated[
-        Duration | None,
-        typer.Option(
-            parser=_duration, metavar="DURATION", help="Judge as live: mean time between false alarms, with --rate."
-        ),
-    ] = None,
-    rate: Annotated[float | None, typer.Option(help="Inputs per second of the traffic.", min=1e-6)] = None,
+    window: Window = None,
+    false_alarms: FalseAlarms = None,
+    expected_run_time: RunTime = None,
+    rate: Rate = None,
     as_json: Json = False,
 ) -> None:
     """Run inputs through the model and judge them against the bundle's profile.
 
     Exit code 0: no drift; 3: drift; 2: bad input; 1: failure.
     """
-    from rich.console import Console
+    from latentry_serving.drift_cli.judging import judge_file
 
-    from latentry_serving.bundle.inference import Runner
-    from latentry_serving.drift_cli.check import CheckSettings, judge_inputs, window_of
-    from latentry_serving.drift_cli.inputs import read_inputs
-    from latentry_serving.drift_cli.show import print_verdict
+    how = _how(false_alarms, expected_run_time, rate)
+    with shown() as progress:
+        judged = judge_file(bundle, inputs, timestamps, window, how, _telling(progress))
+    _end(judged.verdict, inputs, as_json)
+
+
+@drift_app.command()
+def report(
+    bundle: Bundle,
+    inputs: InputsFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page; a page that is there is replaced.")] = Path(
+        "report.html"
+    ),
+    timestamps: Timestamps = None,
+    window: Window = None,
+    false_alarms: FalseAlarms = None,
+    expected_run_time: RunTime = None,
+    rate: Rate = None,
+    as_json: Json = False,
+) -> None:
+    """Judge inputs as ``check`` does and write what they show as one HTML page with charts.
+
+    The page is complete in itself: it loads nothing. Exit codes as of check: 0 no drift, 3 drift, 2 bad input, 1
+    failure.
+    """
+    from latentry_serving.drift_cli.judging import judge_file
+    from latentry_serving.drift_cli.report import check_target, write_report
+
+    how = _how(false_alarms, expected_run_time, rate)
+    check_target(output)
+    with shown() as progress:
+        judged = judge_file(bundle, inputs, timestamps, window, how, _telling(progress))
+        write_report(judged, output)
+    _end(judged.verdict, inputs, as_json, note=f"report: {output}")
+
+
+def _how(false_alarms: float | None, expected_run_time: Duration | None, rate: float | None) -> "Tolerated":
+    from latentry_serving.drift_cli.judging import Tolerated
 
     if false_alarms is not None and expected_run_time is not None:
         raise InvalidInput.one(
@@ -125,23 +167,24 @@ def check(
             problem=f"{false_alarms:g} and --expected-run-time {expected_run_time} both state how often to be wrong",
             remedy="give one of them",
         )
-    manifest, profile = _profiled(bundle)
-    with shown() as progress:
-        telling = _telling(progress)
-        encode = manifest.contract.operations[Operation.ENCODE]
-        read = read_inputs(inputs, encode.inputs, timestamps).ordered()
-        settings = CheckSettings(
-            window_of(profile, read.rows, window),
-            None if expected_run_time else (false_alarms or 0.01),
-            expected_run_time.seconds if expected_run_time else None,
-            rate,
-        )
-        values = Runner(bundle, manifest.contract).run(read.arrays, telling)
-        verdict = judge_inputs(profile, values, settings, times_s=read.times_s, progress=telling)
+    if expected_run_time is not None:
+        return Tolerated(None, expected_run_time.seconds, rate)
+    return Tolerated(false_alarms or 0.01, None, rate)
+
+
+def _end(verdict: "Verdict", inputs: Path, as_json: bool, note: str = "") -> None:
+    """Prints the verdict, a note behind it where people read, and ends with its exit code."""
+    from rich.console import Console
+
+    from latentry_serving.drift_cli.show import print_verdict
+
     if as_json:
         print_json(json.dumps(verdict.to_json(), indent=2))
     else:
-        print_verdict(Console(highlight=False), verdict, title=str(inputs))
+        console = Console(highlight=False)
+        print_verdict(console, verdict, title=str(inputs))
+        if note:
+            console.print(note, markup=False, soft_wrap=True)
     if verdict.drifted:
         raise typer.Exit(EXIT_DRIFT)
 
@@ -174,10 +217,11 @@ def simulate(
 
     from latentry_serving.bundle.inference import Runner
     from latentry_serving.drift_cli.inputs import read_inputs
+    from latentry_serving.drift_cli.judging import profiled
     from latentry_serving.drift_cli.scenario import Scenario, priced
     from latentry_serving.drift_cli.show import print_price
 
-    manifest, profile = _profiled(bundle)
+    manifest, profile = profiled(bundle)
     run_time = expected_run_time or Duration.parse("30d")
     scenario = Scenario(kind, size, on, rate, window or profile.window, run_time.seconds, replicas, seed)
     with shown() as progress:
@@ -192,20 +236,3 @@ def simulate(
 def _telling(progress: Callable[[Step], None]) -> Callable[[str, float], None]:
     """A share of the work at hand as a step of a hundred."""
     return lambda what, share: progress(Step(what, round(100 * share), 100))
-
-
-def _profiled(bundle: Path) -> "tuple[BundleManifest, BundleProfile]":
-    """A bundle's manifest and profile, its files checked."""
-    from latentry_serving.bundle.profile import load_profile
-    from latentry_serving.bundle.store import verify_files
-
-    manifest = verify_files(bundle)
-    profile = load_profile(bundle, manifest)
-    if profile is None:
-        raise InvalidInput.one(
-            str(bundle),
-            path="profile",
-            problem="is missing: the bundle does not say what undrifted traffic looks like",
-            remedy="add one with latentry profile fit, or build it with a larger reference (docs/drift.md)",
-        )
-    return manifest, profile
