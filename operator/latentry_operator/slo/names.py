@@ -1,7 +1,7 @@
-"""Names and labels of every recorded series and alert: the one place where rules, dashboards and runbooks agree.
+"""Names of recorded series and alerts, and of what they read of the operator: here rules, dashboards, runbooks agree.
 
-All series carry ``namespace`` (where there is one), ``model`` and ``slo``; no version: an objective is the model's, and
-its versions share one budget. Ratios are shares between 0 and 1.
+Recorded series carry ``namespace`` (where there is one), ``model`` and ``slo``; no version: an objective is the
+model's, and its versions share one budget. Ratios are shares between 0 and 1.
 """
 
 from enum import StrEnum
@@ -28,6 +28,19 @@ budget lasts exactly the period. Windows: 5m, and the long ones of the alerts (1
 
 STANDARD_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 """Recorded for every objective whose period is at least as long, beside the windows that its alerts read."""
+
+MODEL_CONDITION = "latentry_operator_model_condition"
+"""Of the operator: 1 for a condition's present status; labels namespace, model, type, status."""
+ROLLOUT_STATE = "latentry_operator_model_rollout_state"
+"""Of the operator: 1 for the present reason of the condition Progressing; labels namespace, model, reason."""
+ROLLOUT_SINCE = "latentry_operator_model_rollout_since_timestamp_seconds"
+"""Of the operator: Unix time since which that is so; labels namespace, model."""
+REPLICAS = "latentry_operator_model_replicas"
+"""Of the operator: labels namespace, model, state (desired, ready)."""
+POOL_DEVICES = "latentry_operator_gpu_pool_devices"
+"""Of the operator: labels gpu_pool, state (limit, in_use)."""
+LEADER = "latentry_operator_leader"
+"""Of the operator: 1 in the replica that leads."""
 
 NAMESPACE = "namespace"
 MODEL = "model"
