@@ -132,6 +132,10 @@ class HealthState(StrEnum):
     UNHEALTHY = "unhealthy"
 
 
+PER_DIMENSION_DETAIL = "perDimension"
+"""Of the details of a VAE's total KL: nats of every latent dimension."""
+
+
 class HealthMeasure(_Document):
     """One measure of the latest window."""
 

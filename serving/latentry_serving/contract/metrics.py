@@ -4,7 +4,9 @@ Label values are bounded: ``model`` and ``version`` come from the tap's configur
 contract plus ``OTHER_OPERATION`` and ``MANAGEMENT_OPERATION``, the rest from the enumerations below.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
 REQUESTS_TOTAL = "latentry_requests_total"
 REQUEST_DURATION_SECONDS = "latentry_request_duration_seconds"
@@ -25,8 +27,6 @@ MODEL_LOADS_TOTAL = "latentry_model_loads_total"
 GOLDEN_PROBES_TOTAL = "latentry_golden_probes_total"
 GOLDEN_PROBE_PASSED = "latentry_golden_probe_passed"
 GOLDEN_PROBE_LARGEST_ERROR = "latentry_golden_probe_largest_error"
-GOLDEN_PROBE_DETERMINISM_ERROR = "latentry_golden_probe_determinism_error"
-GOLDEN_PROBE_DURATION_SECONDS = "latentry_golden_probe_duration_seconds"
 GOLDEN_PROBE_LAST_RUN_TIMESTAMP_SECONDS = "latentry_golden_probe_last_run_timestamp_seconds"
 GOLDEN_PROBES_POSTPONED_TOTAL = "latentry_golden_probes_postponed_total"
 DRIFT_WATCHING = "latentry_drift_watching"
@@ -34,23 +34,17 @@ DRIFT_EXPECTED_RUN_TIME_SECONDS = "latentry_drift_expected_run_time_seconds"
 DRIFT_ALARM = "latentry_drift_alarm"
 DRIFT_INSUFFICIENT_DATA = "latentry_drift_insufficient_data"
 DRIFT_SCORE = "latentry_drift_score"
-DRIFT_P_VALUE = "latentry_drift_p_value"
-DRIFT_P_VALUE_THRESHOLD = "latentry_drift_p_value_threshold"
-DRIFT_EVIDENCE = "latentry_drift_evidence"
-DRIFT_EVIDENCE_THRESHOLD = "latentry_drift_evidence_threshold"
+DRIFT_NEARNESS_RATIO = "latentry_drift_nearness_ratio"
 DRIFT_WINDOWS_TOTAL = "latentry_drift_windows_total"
-DRIFT_INSUFFICIENT_WINDOWS_TOTAL = "latentry_drift_insufficient_windows_total"
 DRIFT_SECONDS_SINCE_FULL_WINDOW = "latentry_drift_seconds_since_full_window"
 DRIFT_CONTRIBUTION = "latentry_drift_contribution"
 HEALTH_VALUE = "latentry_health_value"
 HEALTH_EXPECTED_VALUE = "latentry_health_expected_value"
-HEALTH_P_VALUE = "latentry_health_p_value"
-HEALTH_P_VALUE_THRESHOLD = "latentry_health_p_value_threshold"
 HEALTH_ALARM = "latentry_health_alarm"
 HEALTH_INSUFFICIENT_DATA = "latentry_health_insufficient_data"
 HEALTH_WINDOWS_TOTAL = "latentry_health_windows_total"
-HEALTH_INSUFFICIENT_WINDOWS_TOTAL = "latentry_health_insufficient_windows_total"
 HEALTH_SECONDS_SINCE_FULL_WINDOW = "latentry_health_seconds_since_full_window"
+POSTERIOR_KL_NATS = "latentry_posterior_kl_nats"
 SCORED_SAMPLES_TOTAL = "latentry_scored_samples_total"
 SCORED_SAMPLES_WITHIN_THRESHOLD_TOTAL = "latentry_scored_samples_within_threshold_total"
 ANOMALOUS_SAMPLES_TOTAL = "latentry_anomalous_samples_total"
@@ -73,7 +67,7 @@ TENSOR = "tensor"
 STATISTIC = "statistic"
 """``drift.types.Statistic``: nine of them."""
 DIMENSION = "dimension"
-"""Of a tensor; at most ``drift.topContributors`` for each alarm that is on."""
+"""Of a tensor; at most ``drift.topContributors`` for each alarm that is on, and of a VAE's posterior."""
 FAMILY = "family"
 PART = "part"
 """``encoder``, ``reconstruction`` or ``posterior``."""
@@ -215,7 +209,18 @@ class SampleLoss(StrEnum):
     ERROR_RESPONSE = "error_response"
 
 
-DEFAULT_LATENCY_BUCKETS_SECONDS = (
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-)  # fmt: skip
-"""Upper bounds in seconds; the planner adds one at every latency objective's ``within``."""
+DEFAULT_LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+"""Upper bounds in seconds, dense where encoders answer; the planner adds one at every latency objective's ``within``.
+Each costs one series per operation."""
+
+FIRST_RESPONSE_BUCKETS_SECONDS = (0.005, 0.025, 0.1, 0.5, 2.5)
+"""Upper bounds in seconds of the time to the first answer of a stream."""
+
+PROTOCOL_FAULTS: Mapping[Protocol, frozenset[Outcome]] = MappingProxyType(
+    {
+        Protocol.HTTP: frozenset({Outcome.SERVER_ERROR, Outcome.RESET}),
+        Protocol.GRPC: frozenset({Outcome.SERVER_ERROR, Outcome.RESET, Outcome.DEADLINE_EXCEEDED}),
+    }
+)
+"""The server faults an operation can have, whose counters begin at 0: a rate does not see the jump of a counter that
+appears at its first error. HTTP knows no deadline; that Triton takes no connection counts as ``OTHER_OPERATION``."""

@@ -10,6 +10,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from latentry_serving.contract.metrics import (
+    FIRST_RESPONSE_BUCKETS_SECONDS,
     MANAGEMENT_OPERATION,
     OTHER_OPERATION,
     CallKind,
@@ -64,6 +65,17 @@ class Buckets:
         """Makes a recorded call the latest of its bucket."""
         self.exemplars[bisect_left(self.bounds, exemplar.seconds)] = exemplar
 
+    @classmethod
+    def together(cls, parts: Sequence["Buckets"]) -> "Buckets":
+        """Histograms with the same bounds as one; of exemplars the latest."""
+        result = cls(parts[0].bounds)
+        for part in parts:
+            result.sum += part.sum
+            result.counts = [a + b for a, b in zip(result.counts, part.counts, strict=True)]
+            pairs = zip(result.exemplars, part.exemplars, strict=True)
+            result.exemplars = [max(filter(None, pair), key=lambda one: one.at_s, default=None) for pair in pairs]
+        return result
+
 
 class Series:
     """Everything known about one combination of labels."""
@@ -75,7 +87,8 @@ class Series:
         self.in_flight = 0
         self.history = History()
         self.latency = Buckets(bounds_s)
-        self.first_response = Buckets(bounds_s)
+        self.first_response = Buckets(FIRST_RESPONSE_BUCKETS_SECONDS) if key.kind is CallKind.STREAM else None
+        """Of one answer the first byte comes with the last: only streams have another histogram for it."""
         self._unsettled: list[Call] = []
 
     def finish(self, call: Call) -> None:
@@ -93,7 +106,8 @@ class Series:
             batch = Batch.of(together)
             self.history.add(slot, batch)
             self.latency.record(batch.latencies)
-            self.first_response.record(batch.first_responses)
+            if self.first_response is not None:
+                self.first_response.record(batch.first_responses)
         for call in calls:
             if call.trace is not None and call.trace.sampled and call.outcome is Outcome.OK:
                 self._illustrate(call, call.trace.trace_id)
@@ -101,7 +115,7 @@ class Series:
     def _illustrate(self, call: Call, trace_id: int) -> None:
         ended_s = call.last_response_s if call.last_response_s is not None else call.started_s
         for buckets, until_s in ((self.latency, call.last_response_s), (self.first_response, call.first_response_s)):
-            if until_s is not None:
+            if buckets is not None and until_s is not None:
                 buckets.illustrate(Exemplar(trace_id, until_s - call.started_s, ended_s))
 
 
@@ -132,7 +146,10 @@ class SliBook:
         self.opaque: Counter[tuple[Protocol, OpaqueReason]] = Counter()
         self.refused: Counter[tuple[Protocol, RefusedReason]] = Counter()
         self._series = _SeriesByLabels(bounds_s)
-        for operation in dict.fromkeys(operations):
+        known = tuple(dict.fromkeys(operations))
+        self.timed = frozenset(known) - {OTHER_OPERATION} or frozenset({OTHER_OPERATION})
+        """Operations whose latency is told: those of the contract; all inference together where there is none."""
+        for operation in known:
             for protocol in Protocol:
                 self._series[operation, protocol, CallKind.UNARY]  # made by looking
 

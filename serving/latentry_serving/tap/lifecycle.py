@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 
 from latentry_serving.contract.metrics import OTHER_OPERATION
 from latentry_serving.contract.slis import Slis
@@ -82,14 +83,14 @@ class Tap:
             [*(operation.value for operation in config.operations.values()), OTHER_OPERATION],
             started_s=clock(),
         )
-        self._watchers = Watchers(config, self.book, clock, unix_clock)
-        self._forwarder = Forwarder(config, self.book, self._watchers.listener, clock)
+        self.watchers = Watchers(config, self.book, clock, unix_clock)
+        self._forwarder = Forwarder(config, self.book, self.watchers.listener, clock)
         self._ports: Ports | None = None
-        self._watch = self._watching(source) if source is not None else None
+        self.watch = self._watching(source) if source is not None else None
         self._readiness = Readiness(
             config.upstream_http,
             listening=lambda: self._ports is not None,
-            bundle=self._watch.reasons if self._watch is not None else list,
+            bundle=self.watch.reasons if self.watch is not None else list,
         )
         self._thread = threading.get_ident()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,8 +108,8 @@ class Tap:
         self._loop = asyncio.get_running_loop()
         self._start_admin(admin)
         self._ports = Ports(http=http, grpc=grpc, admin=admin.getsockname()[1])
-        if self._watch is not None:
-            self._watch.start()
+        if self.watch is not None:
+            self.watch.start()
         return self._ports
 
     def slis(self) -> Slis:
@@ -121,10 +122,10 @@ class Tap:
         """Not ready first, then no more connections, then calls in flight get ``drainSeconds`` to finish."""
         self._readiness.draining = True
         self._forwarder.stop_listening()
-        if self._watch is not None:
-            await asyncio.to_thread(self._watch.stop)
+        if self.watch is not None:
+            await asyncio.to_thread(self.watch.stop)
         await self._forwarder.drain(self._config.drain_seconds)
-        await self._watchers.stop()
+        await self.watchers.stop()
         if self._admin is not None and self._admin_thread is not None:
             self._admin.should_exit = True
             await asyncio.to_thread(self._admin_thread.join)
@@ -152,28 +153,40 @@ class Tap:
             self._config,
             in_flight=lambda: sum(series.in_flight for series in self.book.inference_series),
             clock=self._clock,
-            unix_offset_s=self._watchers.unix_offset_s,
+            unix_offset_s=self.watchers.unix_offset_s,
         )
 
-    def _start_admin(self, sock: socket.socket) -> None:
-        """Serves the admin API from a thread with a loop of its own: rendering takes milliseconds, traffic goes on."""
+    def registry(self) -> CollectorRegistry:
+        """Every metric of this tap, in a registry of its own."""
         config = self._config
         registry = registry_for(
             self.book,
-            self._watchers.samples,
+            self.watchers.samples,
             model=config.model,
             version=config.version,
             digest=config.digest,
-            unix_offset_s=self._watchers.unix_offset_s,
+            unix_offset_s=self.watchers.unix_offset_s,
             settle=self._settle,
         )
-        self._watchers.start(registry)
-        if self._watch is not None:
-            registry.register(BundleCollector(self._watch, model=config.model, version=config.version))
-        desk = self._watchers.monitoring
-        registry.register(MonitoringCollector(desk, model=config.model, version=config.version))
-        routers = [monitoring_router(desk), *([bundle_router(self._watch)] if self._watch else [])]
-        routers.append(summary_router(self.slis, self.book, desk.report, self._watch))
+        if self.watch is not None:
+            registry.register(BundleCollector(self.watch, model=config.model, version=config.version))
+        registry.register(
+            MonitoringCollector(
+                self.watchers.monitoring,
+                model=config.model,
+                version=config.version,
+                top=config.drift.top_contributors,
+            )
+        )
+        return registry
+
+    def _start_admin(self, sock: socket.socket) -> None:
+        """Serves the admin API from a thread with a loop of its own: rendering takes milliseconds, traffic goes on."""
+        registry = self.registry()
+        self.watchers.start(registry)
+        desk = self.watchers.monitoring
+        routers = [monitoring_router(desk), *([bundle_router(self.watch)] if self.watch else [])]
+        routers.append(summary_router(self.slis, self.book, desk.report, self.watch))
         app = admin_app(registry, self._readiness, self.slis, routers)
         self._admin = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)

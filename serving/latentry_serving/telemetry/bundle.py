@@ -41,15 +41,15 @@ class BundleCollector(Collector):
         loaded = GaugeMetricFamily(
             metrics.MODEL_LOADED, "1 while Triton has the operation's model, as asked.", labels=_OPERATION_LABELS
         )
-        loads = CounterMetricFamily(
-            metrics.MODEL_LOADS_TOTAL,
-            "Requests to Triton to load a model.",
-            labels=(*_OPERATION_LABELS, metrics.OUTCOME),
-        )
-        for model, operation in self._watch.source.manifest.operations_by_model.items():
+        operations = self._watch.source.manifest.operations_by_model
+        for model, operation in operations.items():
             loaded.add_metric((*self._labels, operation), loader.loaded[model])
-            for outcome in LoadOutcome:
-                loads.add_metric((*self._labels, operation, outcome), loader.loads[operation, outcome])
+        loads = CounterMetricFamily(
+            metrics.MODEL_LOADS_TOTAL, "Requests to Triton to load a model.", labels=(*_LABELS, metrics.OUTCOME)
+        )
+        for outcome in LoadOutcome:
+            total = sum(loader.loads[operation, outcome] for operation in operations.values())
+            loads.add_metric((*self._labels, outcome), total)
         yield from (loaded, loads)
 
     def _probe_counts(self) -> Iterator[Metric]:
@@ -60,7 +60,8 @@ class BundleCollector(Collector):
         )
         for operation, record in self._watch.prober.records.items():
             for outcome in ProbeOutcome:
-                probes.add_metric((*self._labels, operation, outcome), record.outcomes[outcome])
+                if record.outcomes[outcome] or outcome is ProbeOutcome.PASSED:
+                    probes.add_metric((*self._labels, operation, outcome), record.outcomes[outcome])
         postponed = CounterMetricFamily(
             metrics.GOLDEN_PROBES_POSTPONED_TOTAL,
             "Golden probes that had to wait for users.",
@@ -71,26 +72,24 @@ class BundleCollector(Collector):
         yield from (probes, postponed)
 
     def _last_probes(self) -> Iterator[Metric]:
-        gauges = {
-            name: GaugeMetricFamily(name, text, labels=_OPERATION_LABELS)
-            for name, text in (
-                (metrics.GOLDEN_PROBE_PASSED, "1 when the last golden probe passed."),
-                (metrics.GOLDEN_PROBE_LARGEST_ERROR, "Its largest absolute difference from a recorded output."),
-                (metrics.GOLDEN_PROBE_DETERMINISM_ERROR, "Its largest absolute difference between two calls in a row."),
-                (metrics.GOLDEN_PROBE_DURATION_SECONDS, "How long it took."),
-                (metrics.GOLDEN_PROBE_LAST_RUN_TIMESTAMP_SECONDS, "Unix time of its end."),
-            )
-        }
-        for operation, record in self._watch.prober.records.items():
-            if (verdict := record.verdict) is None:
+        passed = GaugeMetricFamily(
+            metrics.GOLDEN_PROBE_PASSED, "1 when the last golden probe passed.", labels=_OPERATION_LABELS
+        )
+        error = GaugeMetricFamily(
+            metrics.GOLDEN_PROBE_LARGEST_ERROR,
+            "Its largest absolute difference from a recorded output.",
+            labels=_OPERATION_LABELS,
+        )
+        ended = GaugeMetricFamily(
+            metrics.GOLDEN_PROBE_LAST_RUN_TIMESTAMP_SECONDS, "Unix time of the latest one's end.", labels=_LABELS
+        )
+        records = self._watch.prober.records
+        for operation, record in records.items():
+            if record.verdict is None:
                 continue
-            for name, value in (
-                (metrics.GOLDEN_PROBE_PASSED, record.passed),
-                (metrics.GOLDEN_PROBE_LARGEST_ERROR, verdict.largest_error),
-                (metrics.GOLDEN_PROBE_DETERMINISM_ERROR, verdict.determinism_error),
-                (metrics.GOLDEN_PROBE_DURATION_SECONDS, record.duration_s),
-                (metrics.GOLDEN_PROBE_LAST_RUN_TIMESTAMP_SECONDS, record.ended_unix_s),
-            ):
-                if value is not None:
-                    gauges[name].add_metric((*self._labels, operation), value)
-        yield from gauges.values()
+            passed.add_metric((*self._labels, operation), record.passed)
+            if record.verdict.largest_error is not None:
+                error.add_metric((*self._labels, operation), record.verdict.largest_error)
+        if times := [record.ended_unix_s for record in records.values() if record.ended_unix_s is not None]:
+            ended.add_metric(self._labels, max(times))
+        yield from (passed, error, ended)

@@ -1,5 +1,6 @@
 """Drift and model health as Prometheus metrics, read from the report that `/drift` shows."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from latentry_serving.contract import metrics
 from latentry_serving.contract.drift_report import (
+    PER_DIMENSION_DETAIL,
     DriftReport,
     DriftState,
     HealthState,
@@ -24,13 +26,19 @@ _TENSOR = (*_LABELS, metrics.TENSOR)
 _STATISTIC = (*_TENSOR, metrics.STATISTIC)
 _PART = (*_LABELS, metrics.FAMILY, metrics.PART)
 _MEASURE = (*_PART, metrics.MEASURE)
+_SMALLEST = 5e-324
 
 
 class MonitoringCollector(Collector):
     """Reads a desk. Figures of a window are absent until one was judged; contributors exist while their alarm is on."""
 
-    def __init__(self, desk: "MonitoringDesk", *, model: str, version: str) -> None:
+    def __init__(self, desk: "MonitoringDesk", *, model: str, version: str, top: int) -> None:
+        """
+        Args:
+            top: most dimensions of a posterior that get a series.
+        """
         self._desk = desk
+        self._top = top
         self._identity = (model, version)
 
     def collect(self) -> Iterator[Metric]:
@@ -48,46 +56,42 @@ class MonitoringCollector(Collector):
         run_time.add_metric(self._identity, report.drift.expected_run_time_seconds)
         yield from (watching, run_time)
         yield from self._statistics(report.drift)
-        yield from self._windows(report.drift)
+        yield from self._tensors(report.drift)
         yield self._contributions(report.drift)
         yield from self._measures(report.health)
+        yield self._dimensions(report.health)
         yield from self._parts(report.health)
         yield from self._scores(report.health)
 
     def _statistics(self, drift: DriftReport) -> Iterator[Metric]:
-        def known(name: str, text: str) -> GaugeMetricFamily:
-            return GaugeMetricFamily(name, text, labels=_STATISTIC)
-
-        alarm = known(metrics.DRIFT_ALARM, "1 while the statistic's alarm is on.")
-        insufficient = known(metrics.DRIFT_INSUFFICIENT_DATA, "1 while the statistic is not judged for lack of data.")
-        score = known(metrics.DRIFT_SCORE, "Of the latest judged window, in units of its mean on undrifted traffic.")
-        p_value = known(metrics.DRIFT_P_VALUE, "Of the latest judged window.")
-        alpha = known(metrics.DRIFT_P_VALUE_THRESHOLD, "A p-value at most this raises an alarm.")
-        evidence = known(metrics.DRIFT_EVIDENCE, "The CUSUM over the windows' p-values.")
-        limit = known(metrics.DRIFT_EVIDENCE_THRESHOLD, "Evidence above this raises an alarm.")
+        alarm = GaugeMetricFamily(metrics.DRIFT_ALARM, "1 while the statistic's alarm is on.", labels=_STATISTIC)
+        score = GaugeMetricFamily(
+            metrics.DRIFT_SCORE,
+            "Of the latest judged window, in units of its mean on undrifted traffic.",
+            labels=_STATISTIC,
+        )
         for labels, one in self._each_statistic(drift):
             alarm.add_metric(labels, one.state is DriftState.ALARM)
-            insufficient.add_metric(labels, one.state is DriftState.INSUFFICIENT_DATA)
-            evidence.add_metric(labels, one.evidence)
-            alpha.add_metric(labels, one.alpha)
-            limit.add_metric(labels, one.cusum_h)
             if one.score is not None:
                 score.add_metric(labels, one.score)
-            if one.p_value is not None:
-                p_value.add_metric(labels, one.p_value)
-        yield from (alarm, insufficient, score, p_value, alpha, evidence, limit)
+        yield from (alarm, score)
 
     def _each_statistic(self, drift: DriftReport) -> Iterator[tuple[tuple[str, ...], StatisticDrift]]:
         for tensor in drift.tensors:
             for one in tensor.statistics:
                 yield (*self._identity, tensor.tensor, one.statistic), one
 
-    def _windows(self, drift: DriftReport) -> Iterator[Metric]:
+    def _tensors(self, drift: DriftReport) -> Iterator[Metric]:
+        nearness = GaugeMetricFamily(
+            metrics.DRIFT_NEARNESS_RATIO,
+            "How near the tensor's statistic closest to an alarm is to it: 1 raises it.",
+            labels=_TENSOR,
+        )
+        insufficient = GaugeMetricFamily(
+            metrics.DRIFT_INSUFFICIENT_DATA, "1 while no statistic is judged for lack of data.", labels=_TENSOR
+        )
         judged = CounterMetricFamily(
             metrics.DRIFT_WINDOWS_TOTAL, "Windows judged in at least one statistic.", labels=_TENSOR
-        )
-        insufficient = CounterMetricFamily(
-            metrics.DRIFT_INSUFFICIENT_WINDOWS_TOTAL, "Windows closed without any judgement.", labels=_TENSOR
         )
         since = GaugeMetricFamily(
             metrics.DRIFT_SECONDS_SINCE_FULL_WINDOW,
@@ -96,10 +100,13 @@ class MonitoringCollector(Collector):
         )
         for tensor in drift.tensors:
             labels = (*self._identity, tensor.tensor)
+            states = {one.state for one in tensor.statistics}
+            insufficient.add_metric(labels, states <= {DriftState.INSUFFICIENT_DATA})
             judged.add_metric(labels, tensor.windows)
-            insufficient.add_metric(labels, tensor.insufficient_windows)
             since.add_metric(labels, tensor.seconds_since_full_window)
-        yield from (judged, insufficient, since)
+            if near := [_nearness(one) for one in tensor.statistics if one.p_value is not None]:
+                nearness.add_metric(labels, max(near))
+        yield from (nearness, insufficient, judged, since)
 
     def _contributions(self, drift: DriftReport) -> Metric:
         family = GaugeMetricFamily(
@@ -117,39 +124,44 @@ class MonitoringCollector(Collector):
         expected = GaugeMetricFamily(
             metrics.HEALTH_EXPECTED_VALUE, "In a window of the same size of the reference.", labels=_MEASURE
         )
-        p_value = GaugeMetricFamily(metrics.HEALTH_P_VALUE, "Of the latest window.", labels=_MEASURE)
         alarm = GaugeMetricFamily(metrics.HEALTH_ALARM, "1 while the measure's alarm is on.", labels=_MEASURE)
         for part in health.parts:
             for one in part.measures:
                 labels = (*self._identity, health.family, part.part, one.measure)
-                for family, number in ((value, one.value), (expected, one.expected), (p_value, one.p_value)):
+                for family, number in ((value, one.value), (expected, one.expected)):
                     if number is not None:
                         family.add_metric(labels, number)
                 alarm.add_metric(labels, one.alarm_since_seconds is not None)
-        yield from (value, expected, p_value, alarm)
+        yield from (value, expected, alarm)
+
+    def _dimensions(self, health: ModelHealth) -> Metric:
+        family = GaugeMetricFamily(
+            metrics.POSTERIOR_KL_NATS,
+            "KL divergence from the prior of the dimensions that carry most of it, in the latest window.",
+            labels=(*_LABELS, metrics.DIMENSION),
+        )
+        for part in health.parts:
+            for one in part.measures:
+                each = one.details.get(PER_DIMENSION_DETAIL) or ()
+                largest = sorted(range(len(each)), key=lambda index: -each[index])[: self._top]
+                for dimension in largest:
+                    family.add_metric((*self._identity, str(dimension)), each[dimension])
+        return family
 
     def _parts(self, health: ModelHealth) -> Iterator[Metric]:
-        alpha = GaugeMetricFamily(
-            metrics.HEALTH_P_VALUE_THRESHOLD, "Shared among the measures of a part.", labels=_PART
-        )
         state = GaugeMetricFamily(
             metrics.HEALTH_INSUFFICIENT_DATA, "1 while the part is not judged for lack of data.", labels=_PART
         )
         judged = CounterMetricFamily(metrics.HEALTH_WINDOWS_TOTAL, "Windows judged.", labels=_PART)
-        insufficient = CounterMetricFamily(
-            metrics.HEALTH_INSUFFICIENT_WINDOWS_TOTAL, "Windows closed with too little to judge.", labels=_PART
-        )
         since = GaugeMetricFamily(
             metrics.HEALTH_SECONDS_SINCE_FULL_WINDOW, "Since a window last filled; from the start before.", labels=_PART
         )
         for part in health.parts:
             labels = (*self._identity, health.family, part.part)
-            alpha.add_metric(labels, part.alpha)
             state.add_metric(labels, part.state is HealthState.INSUFFICIENT_DATA)
             judged.add_metric(labels, part.windows)
-            insufficient.add_metric(labels, part.insufficient_windows)
             since.add_metric(labels, part.seconds_since_full_window)
-        yield from (alpha, state, judged, insufficient, since)
+        yield from (state, judged, since)
 
     def _scores(self, health: ModelHealth) -> Iterator[Metric]:
         if (scores := health.scores) is None:
@@ -183,3 +195,9 @@ class MonitoringCollector(Collector):
         probes.add_metric((*self._identity, "answered"), health.score_probes.answered)
         probes.add_metric((*self._identity, "failed"), health.score_probes.failed)
         yield from (scored, within, anomalous, threshold, probes)
+
+
+def _nearness(one: StatisticDrift) -> float:
+    """The nearer of the two rules: log p / log alpha of the Shewhart rule, the sum over its limit of the CUSUM."""
+    p_value = max(one.p_value or 1.0, _SMALLEST)
+    return max(math.log(p_value) / math.log(one.alpha), one.evidence / one.cusum_h)

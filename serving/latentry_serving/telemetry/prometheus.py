@@ -4,6 +4,7 @@ The figures are kept in the `SliBook` and turned into samples when somebody asks
 counting a call costs the traffic no lock, and `/metrics` and `/slis` cannot disagree.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -13,15 +14,15 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as OpenMetricsExemplar
 
 from latentry_serving.contract import metrics
-from latentry_serving.contract.metrics import OpaqueReason, Outcome, Protocol, RefusedReason
-from latentry_serving.sli.book import Buckets, Exemplar, Series, SliBook
+from latentry_serving.contract.metrics import CallKind, OpaqueReason, Outcome, Protocol, RefusedReason
+from latentry_serving.sli.book import Buckets, Exemplar, Series, SeriesKey, SliBook
 from latentry_serving.sli.samples import SampleBook
 from latentry_serving.telemetry.samples import SampleCollector
 
-_SERIES_LABELS = (metrics.MODEL, metrics.VERSION, metrics.OPERATION, metrics.PROTOCOL, metrics.KIND)
-_INFO_LABELS = (metrics.MODEL, metrics.VERSION, metrics.DIGEST)
-
-_Labelled = Sequence[tuple[tuple[str, ...], Series]]
+_IDENTITY = (metrics.MODEL, metrics.VERSION)
+_OPERATION = (*_IDENTITY, metrics.OPERATION)
+_TIMED = (*_OPERATION, metrics.KIND)
+_REQUESTS = (*_OPERATION, metrics.PROTOCOL, metrics.KIND, metrics.OUTCOME)
 
 
 class BookCollector(Collector):
@@ -44,94 +45,108 @@ class BookCollector(Collector):
         """
         self._book = book
         self._settle = settle or book.settle
-        self._model = model
-        self._version = version
+        self._identity = (model, version)
         self._digest = digest
         self._unix_offset_s = unix_offset_s
 
     def collect(self) -> Iterator[Metric]:
         """Every metric with its present samples."""
         self._settle()
-        series = [((self._model, self._version, *s.key), s) for s in self._book.series]
+        series = self._book.series
         yield self._requests(series)
-        yield _histogram(
-            metrics.REQUEST_DURATION_SECONDS,
-            "First request byte to last response byte of calls that ended ok.",
-            series,
-            lambda s: s.latency,
-            self._unix_offset_s,
-        )
-        yield _histogram(
-            metrics.FIRST_RESPONSE_SECONDS,
-            "First request byte to first response byte of calls that ended ok.",
-            series,
-            lambda s: s.first_response,
-            self._unix_offset_s,
-        )
-        request_bytes = CounterMetricFamily(
-            metrics.REQUEST_BYTES_TOTAL, "Payload bytes of finished requests.", labels=_SERIES_LABELS
-        )
-        response_bytes = CounterMetricFamily(
-            metrics.RESPONSE_BYTES_TOTAL, "Payload bytes of the answers to finished requests.", labels=_SERIES_LABELS
-        )
-        in_flight = GaugeMetricFamily(
-            metrics.REQUESTS_IN_FLIGHT, "Requests whose answer is not complete.", labels=_SERIES_LABELS
-        )
-        for labels, one in series:
-            request_bytes.add_metric(labels, sum(part.request_bytes for part in one.history.total()))
-            response_bytes.add_metric(labels, sum(part.response_bytes for part in one.history.total()))
-            in_flight.add_metric(labels, one.in_flight)
-        yield from (request_bytes, response_bytes, in_flight)
+        yield from self._histograms(series)
+        yield from self._operations(series)
         yield from self._connections()
         if self._digest is not None:
-            info = GaugeMetricFamily(metrics.BUNDLE_INFO, "The bundle this tap stands for.", labels=_INFO_LABELS)
-            info.add_metric((self._model, self._version, self._digest), 1)
+            info = GaugeMetricFamily(
+                metrics.BUNDLE_INFO, "The bundle this tap stands for.", labels=(*_IDENTITY, metrics.DIGEST)
+            )
+            info.add_metric((*self._identity, self._digest), 1)
             yield info
 
-    def _requests(self, series: _Labelled) -> Metric:
-        family = CounterMetricFamily(
-            metrics.REQUESTS_TOTAL, "Finished requests by how they ended.", labels=(*_SERIES_LABELS, metrics.OUTCOME)
-        )
-        for labels, one in series:
-            parts = one.history.total()
+    def _requests(self, series: Sequence[Series]) -> Metric:
+        family = CounterMetricFamily(metrics.REQUESTS_TOTAL, "Finished requests by how they ended.", labels=_REQUESTS)
+        for one in series:
+            counts = Counter[Outcome]()
+            for part in one.history.total():
+                counts.update(part.outcomes)
+            from_the_start = _from_the_start(one.key)
             for outcome in Outcome:
-                family.add_metric((*labels, outcome), sum(part.outcomes[outcome] for part in parts))
+                if counts[outcome] or outcome in from_the_start:
+                    labels = (one.key.operation, one.key.protocol, one.key.kind, outcome)
+                    family.add_metric((*self._identity, *labels), counts[outcome])
         return family
 
+    def _histograms(self, series: Sequence[Series]) -> Iterator[Metric]:
+        """Over both protocols: the protocol's share of a latency is the client's to know, and twice the series."""
+        duration = HistogramMetricFamily(
+            metrics.REQUEST_DURATION_SECONDS,
+            "First request byte to last response byte of calls that ended ok.",
+            labels=_TIMED,
+        )
+        first = HistogramMetricFamily(
+            metrics.FIRST_RESPONSE_SECONDS,
+            "First request byte to first response byte of streams that ended ok.",
+            labels=_TIMED,
+        )
+        together = defaultdict[tuple[str, CallKind], list[Series]](list)
+        for one in series:
+            if one.key.operation in self._book.timed:
+                together[one.key.operation, one.key.kind].append(one)
+        for key, parts in together.items():
+            labels = (*self._identity, *key)
+            self._add(duration, labels, [part.latency for part in parts])
+            if firsts := [part.first_response for part in parts if part.first_response is not None]:
+                self._add(first, labels, firsts)
+        yield from (duration, first)
+
+    def _operations(self, series: Sequence[Series]) -> Iterator[Metric]:
+        request_bytes = CounterMetricFamily(
+            metrics.REQUEST_BYTES_TOTAL, "Payload bytes of finished requests.", labels=_OPERATION
+        )
+        response_bytes = CounterMetricFamily(
+            metrics.RESPONSE_BYTES_TOTAL, "Payload bytes of the answers to finished requests.", labels=_OPERATION
+        )
+        in_flight = GaugeMetricFamily(
+            metrics.REQUESTS_IN_FLIGHT, "Requests whose answer is not complete.", labels=_OPERATION
+        )
+        together = defaultdict[str, list[Series]](list)
+        for one in series:
+            if one.key.operation != metrics.MANAGEMENT_OPERATION:
+                together[one.key.operation].append(one)
+        for operation, parts in together.items():
+            labels = (*self._identity, operation)
+            tallies = [tally for part in parts for tally in part.history.total()]
+            request_bytes.add_metric(labels, sum(tally.request_bytes for tally in tallies))
+            response_bytes.add_metric(labels, sum(tally.response_bytes for tally in tallies))
+            in_flight.add_metric(labels, sum(part.in_flight for part in parts))
+        yield from (request_bytes, response_bytes, in_flight)
+
     def _connections(self) -> Iterator[Metric]:
-        present = GaugeMetricFamily(metrics.CONNECTIONS, "Client connections.", labels=(metrics.PROTOCOL,))
+        present = GaugeMetricFamily(metrics.CONNECTIONS, "Client connections.", labels=(*_IDENTITY, metrics.PROTOCOL))
         for protocol, count in self._book.connections.items():
-            present.add_metric((protocol,), count)
+            present.add_metric((*self._identity, protocol), count)
         opaque = CounterMetricFamily(
             metrics.OPAQUE_CONNECTIONS_TOTAL,
             "Connections whose calls could not be followed any further; their bytes still flowed.",
-            labels=(metrics.PROTOCOL, metrics.REASON),
+            labels=(*_IDENTITY, metrics.REASON),
         )
+        for opaque_reason in OpaqueReason:
+            total = sum(self._book.opaque[protocol, opaque_reason] for protocol in Protocol)
+            opaque.add_metric((*self._identity, opaque_reason), total)
         refused = CounterMetricFamily(
             metrics.REFUSED_CONNECTIONS_TOTAL,
             "Connections closed before they carried a byte.",
-            labels=(metrics.PROTOCOL, metrics.REASON),
+            labels=(*_IDENTITY, metrics.REASON),
         )
-        for protocol in Protocol:
-            for opaque_reason in OpaqueReason:
-                opaque.add_metric((protocol, opaque_reason), self._book.opaque[protocol, opaque_reason])
-            for refused_reason in RefusedReason:
-                refused.add_metric((protocol, refused_reason), self._book.refused[protocol, refused_reason])
+        for refused_reason in RefusedReason:
+            total = sum(self._book.refused[protocol, refused_reason] for protocol in Protocol)
+            refused.add_metric((*self._identity, refused_reason), total)
         yield from (present, opaque, refused)
 
-
-def _le(bound: float) -> str:
-    """A bucket's bound as OpenMetrics writes it."""
-    return "+Inf" if bound == float("inf") else repr(float(bound))
-
-
-def _histogram(
-    name: str, help_text: str, series: _Labelled, pick: Callable[[Series], Buckets], unix_offset_s: float
-) -> Metric:
-    """Buckets with their latest exemplars, which only OpenMetrics shows."""
-    family = HistogramMetricFamily(name, help_text, labels=_SERIES_LABELS)
-    for labels, one in series:
-        buckets, below = pick(one), 0
+    def _add(self, family: HistogramMetricFamily, labels: tuple[str, ...], parts: Sequence[Buckets]) -> None:
+        """Buckets with their latest exemplars, which only OpenMetrics shows."""
+        buckets, below = Buckets.together(parts), 0
         cumulative: list[tuple[str, float] | tuple[str, float, OpenMetricsExemplar]] = []
         bounds = (*buckets.bounds, float("inf"))
         for bound, count, exemplar in zip(bounds, buckets.counts, buckets.exemplars, strict=True):
@@ -139,9 +154,21 @@ def _histogram(
             if exemplar is None:
                 cumulative.append((_le(bound), below))
             else:
-                cumulative.append((_le(bound), below, _exemplar(exemplar, unix_offset_s)))
+                cumulative.append((_le(bound), below, _exemplar(exemplar, self._unix_offset_s)))
         family.add_metric(labels, cumulative, buckets.sum)
-    return family
+
+
+def _from_the_start(key: SeriesKey) -> frozenset[Outcome]:
+    """The outcomes a series shows at 0; the others appear when they happen."""
+    if key.operation == metrics.MANAGEMENT_OPERATION:
+        return frozenset()
+    refused = {Outcome.UPSTREAM_UNAVAILABLE} if key.operation == metrics.OTHER_OPERATION else set()
+    return metrics.PROTOCOL_FAULTS[key.protocol] | {Outcome.OK} | refused
+
+
+def _le(bound: float) -> str:
+    """A bucket's bound as OpenMetrics writes it."""
+    return "+Inf" if bound == float("inf") else repr(float(bound))
 
 
 def _exemplar(exemplar: Exemplar, unix_offset_s: float) -> OpenMetricsExemplar:

@@ -9,7 +9,8 @@ from latentry_serving.contract import metrics
 from latentry_serving.contract.metrics import OTHER_OPERATION, SampleLoss
 from latentry_serving.sli.samples import SampleBook
 
-_LABELS = (metrics.MODEL, metrics.VERSION, metrics.OPERATION)
+_IDENTITY = (metrics.MODEL, metrics.VERSION)
+_LABELS = (*_IDENTITY, metrics.OPERATION)
 
 
 class SampleCollector(Collector):
@@ -23,7 +24,7 @@ class SampleCollector(Collector):
         """Every metric with its present samples."""
         analysed = CounterMetricFamily(metrics.SAMPLES_TOTAL, "Sampled calls that were analysed.", labels=_LABELS)
         lost = CounterMetricFamily(
-            metrics.SAMPLES_LOST_TOTAL, "Sampled calls that were not, by why.", labels=(*_LABELS, metrics.REASON)
+            metrics.SAMPLES_LOST_TOTAL, "Sampled calls that were not, by why.", labels=(*_IDENTITY, metrics.REASON)
         )
         non_finite = CounterMetricFamily(
             metrics.NON_FINITE_OUTPUT_VALUES_TOTAL,
@@ -34,7 +35,7 @@ class SampleCollector(Collector):
             labels = (*self._identity, operation)
             analysed.add_metric(labels, self._book.analysed[operation])
             non_finite.add_metric(labels, self._book.non_finite[operation])
-        for operation in (*self._book.operations, OTHER_OPERATION):  # lost before its operation was known
-            for reason in SampleLoss:
-                lost.add_metric((*self._identity, operation, reason), self._book.lost[operation, reason])
+        for reason in SampleLoss:
+            operations = (*self._book.operations, OTHER_OPERATION)  # lost before its operation was known
+            lost.add_metric((*self._identity, reason), sum(self._book.lost[one, reason] for one in operations))
         yield from (analysed, lost, non_finite)

@@ -182,4 +182,9 @@ def test_the_latest_sampled_call_illustrates_its_bucket():
     book.settle()
     (series,) = book.series
     assert series.latency.exemplars == [Exemplar(8, pytest.approx(0.1), 2.0), None]
-    assert series.first_response.exemplars == [Exemplar(8, pytest.approx(0.05), 2.0), None]
+    assert series.first_response is None, "of streams only"
+    together = Buckets.together([series.latency, series.latency])
+    assert (together.counts, together.exemplars[0]) == (
+        [2 * count for count in series.latency.counts],
+        series.latency.exemplars[0],
+    )

@@ -52,23 +52,34 @@ def test_metrics(accept, book):
         ("latentry_requests_total", ("unary", "encode", "ok", "grpc"), 2),
         ("latentry_requests_total", ("unary", "encode", "server_error", "grpc"), 1),
         ("latentry_requests_total", ("unary", "encode", "reset", "http"), 0),
+        ("latentry_requests_total", ("unary", "encode", "deadline_exceeded", "grpc"), 0),
+        ("latentry_requests_total", ("unary", "management", "client_error", "grpc"), 1),
         ("latentry_requests_total", ("unary", "other", "upstream_unavailable", "http"), 1),
-        ("latentry_request_duration_seconds_bucket", ("unary", "0.01", "encode", "grpc"), 1),
-        ("latentry_request_duration_seconds_bucket", ("unary", "0.1", "encode", "grpc"), 1),
-        ("latentry_request_duration_seconds_bucket", ("unary", "+Inf", "encode", "grpc"), 2),
-        ("latentry_request_duration_seconds_count", ("stream", "encode", "grpc"), 1),
-        ("latentry_request_duration_seconds_sum", ("unary", "encode", "grpc"), 2**-7 + 0.5),
-        ("latentry_first_response_seconds_sum", ("unary", "encode", "grpc"), 2**-8 + 0.25),
-        ("latentry_request_bytes_total", ("unary", "encode", "grpc"), 30),
-        ("latentry_response_bytes_total", ("unary", "encode", "grpc"), 12),
-        ("latentry_requests_in_flight", ("unary", "encode", "http"), 1),
+        ("latentry_request_duration_seconds_bucket", ("unary", "0.01", "encode"), 1),
+        ("latentry_request_duration_seconds_bucket", ("unary", "0.1", "encode"), 1),
+        ("latentry_request_duration_seconds_bucket", ("unary", "+Inf", "encode"), 2),
+        ("latentry_request_duration_seconds_count", ("stream", "encode"), 1),
+        ("latentry_request_duration_seconds_sum", ("unary", "encode"), 2**-7 + 0.5),
+        ("latentry_first_response_seconds_sum", ("stream", "encode"), 1.5),
+        ("latentry_request_bytes_total", ("encode",), 40),
+        ("latentry_response_bytes_total", ("encode",), 16),
+        ("latentry_requests_in_flight", ("encode",), 1),
         ("latentry_connections", ("http",), 1),
-        ("latentry_opaque_connections_total", ("grpc", "too_large"), 1),
-        ("latentry_opaque_connections_total", ("http", "too_large"), 0),
-        ("latentry_refused_connections_total", ("http", "upstream_unavailable"), 1),
+        ("latentry_opaque_connections_total", ("too_large",), 1),
+        ("latentry_opaque_connections_total", ("upgrade",), 0),
+        ("latentry_refused_connections_total", ("upstream_unavailable",), 1),
         ("latentry_bundle_info", (DIGEST,), 1),
     ):
         assert samples[name, *labels] == value, (name, labels)
+    for name, labels in (
+        ("latentry_requests_total", ("unary", "encode", "client_error", "grpc")),
+        ("latentry_requests_total", ("unary", "encode", "deadline_exceeded", "http")),
+        ("latentry_request_duration_seconds_count", ("unary", "management")),
+        ("latentry_request_duration_seconds_count", ("unary", "other")),
+        ("latentry_first_response_seconds_count", ("unary", "encode")),
+        ("latentry_requests_in_flight", ("management",)),
+    ):
+        assert (name, *labels) not in samples
 
 
 def test_slis(book):

@@ -160,11 +160,11 @@ def test_families_become_metrics_of_the_same_name():
         assert len(found) == 1
         return found[0]
 
-    duration = point("latentry_request_duration_seconds", protocol="grpc")
+    duration = point("latentry_request_duration_seconds", kind="unary")
     assert (duration.count, duration.sum) == (3, 0.375)
     assert (list(duration.explicit_bounds), list(duration.bucket_counts)) == ([0.01, 0.1], [0, 2, 1])
     assert (duration.start_time_unix_nano, duration.time_unix_nano) == (1, 2)
     assert point("latentry_requests_total", protocol="grpc", outcome="ok").value == 3
     assert metrics["latentry_requests_total"].data.is_monotonic
     assert point("latentry_connections", protocol="http").value == 1
-    assert point("latentry_samples_lost_total", operation="encode", reason="empty").value == 4
+    assert point("latentry_samples_lost_total", reason="empty").value == 4

@@ -18,7 +18,7 @@ SAMPLING = "{maxPerSecond: 100000, maxBytes: 100000, queue: {calls: 8, bytes: 40
 
 
 def samples(tap) -> dict[str, float]:
-    """The sample counters that are not zero, by name and, for losses, operation and reason."""
+    """The sample counters that are not zero, by name and operation, losses by reason."""
     found = {}
     for line in tap.get("/metrics")[1].decode().splitlines():
         if line.startswith(("latentry_samples", "latentry_non_finite")):
@@ -85,12 +85,12 @@ def test_every_sample_is_analysed_or_lost_for_a_reason(start_relay, wire):
         expected = {}
         for name, given in (
             ("samples/encode", {}),
-            ("samples_lost/encode/malformed", {"request": b"{"}),
-            ("samples_lost/encode/error_response", {"answer": b'{"error": "no"}'}),
-            ("samples_lost/encode/empty", {"answer": b""}),
-            ("samples_lost/encode/call_failed", {"status": "500 No"}),
-            ("samples_lost/encode/too_large", {"request": b"x" * 100_001}),
-            ("samples_lost/encode/too_large", {"answer": b"x" * 100_001}),
+            ("samples_lost/malformed", {"request": b"{"}),
+            ("samples_lost/error_response", {"answer": b'{"error": "no"}'}),
+            ("samples_lost/empty", {"answer": b""}),
+            ("samples_lost/call_failed", {"status": "500 No"}),
+            ("samples_lost/too_large", {"request": b"x" * 100_001}),
+            ("samples_lost/too_large", {"answer": b"x" * 100_001}),
             (None, {"model": "cat"}),
             ("samples/encode", {}),
         ):
@@ -114,10 +114,10 @@ def test_a_suspended_then_killed_process_costs_samples_and_no_traffic(start_rela
             call(pair, big, ANSWER, wire)
         wire.eventually(lambda: relay.tap.operation("encode", "http").in_flight == 0)
         held = relay.tap.memory_bytes()
-        full = since(relay.tap, before)["samples_lost/encode/queue_full"]
+        full = since(relay.tap, before)["samples_lost/queue_full"]
         assert full >= 12, "no more than eight calls wait"
         worker.kill()
-        lost = {"samples_lost/encode/queue_full": full, "samples_lost/encode/analysis_failed": 20 - full}
+        lost = {"samples_lost/queue_full": full, "samples_lost/analysis_failed": 20 - full}
         wire.eventually(lambda: since(relay.tap, before) == lost)
         warm(relay.tap, pair, wire)
         assert relay.tap.memory_bytes() < held + (4 << 20)
@@ -132,7 +132,7 @@ def test_a_stuck_process_is_replaced(start_relay, wire):
         (worker,) = workers(relay.tap)
         worker.suspend()
         call(pair, REQUEST, ANSWER, wire)
-        wire.eventually(lambda: since(relay.tap, before) == {"samples_lost/encode/analysis_stuck": 1})
+        wire.eventually(lambda: since(relay.tap, before) == {"samples_lost/analysis_stuck": 1})
         warm(relay.tap, pair, wire)
     assert workers(relay.tap)[0].pid != worker.pid
 

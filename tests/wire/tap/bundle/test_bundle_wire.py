@@ -166,6 +166,6 @@ def test_a_model_that_cannot_load_is_told_and_tried_again(explicit_triton, wheel
     tap = loading_tap(bundle_dir=broken, digest=digest)
     wire.eventually(lambda: "Triton cannot load tiny_score" in reasons(tap))
     assert "unable to find backend library" in reasons(tap)
-    failed = 'model="model",operation="score",outcome="failed",version="7"'
+    failed = 'model="model",outcome="failed",version="7"'
     wire.eventually(lambda: samples(tap, "latentry_model_loads_total")[failed] >= 2)
     assert bundle(tap)["models"] == {"tiny_encode": True, "tiny_score": False}

@@ -46,8 +46,7 @@ def test_a_good_bundle_passes_again_and_again_and_is_no_traffic(bundle_tap, writ
     assert last["largestError"] < 1e-5
     assert last["determinismError"] < 1e-5
     assert metric(tap, "latentry_golden_probe_passed", operation="encode", version="7") == 1
-    assert metric(tap, "latentry_golden_probe_last_run_timestamp_seconds", operation="encode") > 1.7e9
-    assert metric(tap, "latentry_golden_probe_duration_seconds", operation="encode") > 0
+    assert metric(tap, "latentry_golden_probe_last_run_timestamp_seconds") > 1.7e9
     assert tap.outcomes("encode", "http") == {}
     assert tap.slis().connections["http"] == 0
     assert (tap.slis().version, tap.slis().digest) == ("7", json.loads(tap.get("/bundle")[1])["digest"])
