@@ -26,7 +26,7 @@ def _pool_exhausted() -> Alert:
         hold_for=Duration(15 * MINUTE),
         summary="GPU pool {{ $labels.gpu_pool }} is used up while models wait",
         description="All {{ $value }} devices of the pool are in use or promised, and"
-        f' {{{{ with query "sum({waiting.replace(chr(34), chr(39))})" }}}}{{{{ . | first | value }}}}{{{{ end }}}}'
+        f' {{{{ with query "{number}" }}}}{{{{ . | first | value }}}}{{{{ end }}}}'
         " LatentModels are not accepted.",
     )
 
