@@ -31,7 +31,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from latentry_serving.contract.errors import InvalidInput, Problem
 from latentry_serving.drift.run_length import cusum_design
@@ -152,7 +151,7 @@ def correlation_of(p: ArrayLike) -> Array:
     values = np.asarray(p, dtype=np.float64)
     judged = ~np.isnan(values)
     sizes = np.maximum(judged.sum(axis=0), 1)
-    ranks = np.nan_to_num(rankdata(values, axis=0, nan_policy="omit"), nan=1.0)
+    ranks = np.where(judged, np.stack([_ranks(column) for column in values.T], axis=1), 1.0)
     scores = np.where(judged, -ndtri((ranks - 0.5) / sizes), 0.0)
     scores = np.where(judged, scores - scores.sum(axis=0) / sizes, 0.0)
     spread = np.sqrt((scores**2).sum(axis=0) / sizes)
@@ -166,6 +165,12 @@ def correlation_of(p: ArrayLike) -> Array:
     energy = (raw**2).sum()
     kept = max(0.0, 1 - noise.sum() / energy) if energy > 0 else 0.0
     return _positive(kept * raw + np.eye(len(raw)))
+
+
+def _ranks(column: Array) -> Array:
+    """Ranks [n] from 1, the mean of theirs where values are equal; NaN ranks last."""
+    _, index, counts = np.unique(column, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[index], dtype=np.float64)
 
 
 def _positive(matrix: Array) -> Array:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from latentry_serving.drift.types import Booleans, Floats, Reference, Statistic, WindowSummary
 
@@ -132,7 +132,7 @@ def look(window: WindowSummary, reference: Reference) -> Look:
         return counted
     moments = _moments(window, reference)
     freedom = len(moments.changes)
-    if stats.chi2.sf(np.sum((moments.changes / moments.errors) ** 2), freedom) > CERTAIN:
+    if special.chdtrc(freedom, np.sum((moments.changes / moments.errors) ** 2)) > CERTAIN:
         return _mean_only(moments)
     scored = sorted(_candidates(moments), key=lambda entry: entry[0])
     (best, kind, magnitude), (second, runner_up, _) = scored[0], scored[1]
@@ -184,7 +184,7 @@ def died(window: WindowSummary) -> Booleans:
 
 def _rare(count: int, size: int, rate: float) -> bool:
     # A rate of nothing is known to one event per window at best.
-    return count > 0 and float(stats.binom.sf(count - 1, size, min(1.0, rate + 1 / size))) < CERTAIN
+    return count > 0 and float(special.bdtrc(count - 1, size, min(1.0, rate + 1 / size))) < CERTAIN
 
 
 def _moments(window: WindowSummary, reference: Reference) -> _Moments:
@@ -253,9 +253,9 @@ def _moved(along: Floats, residual: Floats, reference: Reference, noise: float) 
     outside = np.maximum(reference.residual_variance[reference.alive], 1e-4)
     squares = residual**2 / (outside * noise)
     inside = float(np.sum(along**2 / (np.maximum(reference.basis_variance, 1e-4) * noise)))
-    tests = [stats.chi2.sf(squares.sum(), len(squares)), len(squares) * stats.chi2.sf(squares.max(initial=0.0), 1)]
+    tests = [special.chdtrc(len(squares), squares.sum()), len(squares) * special.chdtrc(1, squares.max(initial=0.0))]
     if len(along):
-        tests.append(stats.chi2.sf(inside, len(along)))
+        tests.append(special.chdtrc(len(along), inside))
     return float(min(1.0, len(tests) * min(tests)))
 
 

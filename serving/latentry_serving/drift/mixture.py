@@ -15,7 +15,6 @@ Sources: S. O. Rice, "Distribution of quadratic forms in normal random variables
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 Array = NDArray[np.float64]
 
@@ -87,6 +86,8 @@ class WeightedChiSquare:
         """
         if not 0 < tail < 1:
             raise ValueError(f"a tail probability lies between 0 and 1, not {tail}")
+        from scipy.optimize import brentq  # here, and below: only fitting needs it, and it takes 23 MB
+
         target = float(np.log(tail))
         high = self.mean
         while self._log_survival(high) > target:
@@ -136,6 +137,8 @@ def _saddle(ratios: Array, dof: Array, level: float, above: bool) -> float:
     def slope(at: float) -> float:
         t = place(at)
         return float(0.5 * dof @ (ratios / (1 - ratios * t)) - level - 1 / t)
+
+    from scipy.optimize import brentq
 
     return place(brentq(slope, -300, 36 if above else 690, xtol=1e-6))
 

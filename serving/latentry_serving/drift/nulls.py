@@ -22,8 +22,7 @@ scores of M left-out contiguous windows come
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import special, stats
-from scipy.interpolate import PchipInterpolator
+from scipy import special
 
 from latentry_serving.drift import mixture
 from latentry_serving.drift.types import Floats, Integers, Singles
@@ -212,12 +211,14 @@ def _averaged(spectrum: Spectrum, x: Floats, freedom: float) -> Floats:
     """P(mixture > x g), g ~ chi²(freedom) / freedom; the plain tail for infinite freedom."""
     if np.isinf(freedom):
         return _sf(spectrum, x)
+    from scipy.interpolate import PchipInterpolator  # here: only fitting needs it, and it takes 26 MB
+
     levels, weights = np.polynomial.legendre.leggauss(120)
     # Far tails come from small g, so the quantile levels are integrated on a logistic scale from 1e-12 to 1 - 1e-12.
     logit = levels * 27.6
     share = special.expit(logit)
     density = weights * 27.6 * share * (1 - share)
-    g = stats.chi2.ppf(share, freedom) / freedom
+    g = 2 * special.gammaincinv(freedom / 2, share) / freedom
     reached = np.outer(x, g)
     grid = np.geomspace(max(reached.min(), 1e-3), reached.max(), _GRID)
     log_tail = PchipInterpolator(np.log(grid), np.log(np.maximum(_sf(spectrum, grid), SMALLEST_P)))
@@ -227,7 +228,7 @@ def _averaged(spectrum: Spectrum, x: Floats, freedom: float) -> Floats:
 
 def _sf(spectrum: Spectrum, x: Floats) -> Floats:
     if spectrum.weights.size == 1:
-        return np.asarray(stats.chi2.sf(x * spectrum.multiplicity[0], spectrum.multiplicity[0]))
+        return np.asarray(special.chdtrc(spectrum.multiplicity[0], x * spectrum.multiplicity[0]))
     return np.asarray(mixture.survival(spectrum.weights, x, spectrum.multiplicity))
 
 
@@ -240,9 +241,11 @@ def worst(ratios: Floats, degrees: Integers, scale: Floats, share: float, freedo
     kinds = np.unique(degrees[degrees > 0])
     largest = np.array([np.max((ratios / scale)[degrees == kind]) for kind in kinds])  # the smallest tail of its kind
     if np.isinf(freedom):
-        log_tail = stats.chi2.logsf(largest, kinds)
+        tail = special.chdtrc(kinds, largest)
     else:
-        log_tail = stats.f.logsf(largest / kinds, np.maximum(1.0, kinds * share), freedom)
+        tail = special.fdtrc(np.maximum(1.0, kinds * share), freedom, largest / kinds)
+    with np.errstate(divide="ignore"):
+        log_tail = np.log(tail)
     smallest, count = float(np.min(log_tail)), int((degrees > 0).sum())
     if smallest >= 0:
         return 0.0

@@ -15,11 +15,10 @@ from math import inf, log, pi, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
-from scipy.stats import ncx2
 
 from latentry_serving.contract.errors import InvalidInput
+from latentry_serving.drift.roots import root
 
 Array = NDArray[np.float64]
 
@@ -81,7 +80,7 @@ def cusum_threshold(arl0: float, reference: float = 0.5) -> float:
     def excess(threshold: float) -> float:
         return log(cusum_run_length(threshold, reference) / arl0)
 
-    return float(brentq(excess, 1e-9, longest, xtol=1e-10))
+    return root(excess, 1e-9, longest, xtol=1e-10)
 
 
 @lru_cache(maxsize=1024)
@@ -135,7 +134,7 @@ def cusum_design(arl0: float, shared: float = 0.0, smallest: float = 0.5) -> tup
         lengths = [cusum_run_length(threshold / spread, allowance / spread, shift=d / spread) for d in offsets]
         return -log(arl0 * float(weights @ (1 / np.array(lengths))))
 
-    return allowance, float(brentq(excess, 0.4 * classical, 1.5 * classical + 1, xtol=1e-7))
+    return allowance, root(excess, 0.4 * classical, 1.5 * classical + 1, xtol=1e-7)
 
 
 def mewma_run_length(threshold: float, dimensions: int, smoothing: float) -> float:
@@ -155,6 +154,8 @@ def mewma_run_length(threshold: float, dimensions: int, smoothing: float) -> flo
     _check("threshold", threshold)
     _check("dimensions", dimensions)
     _check("smoothing", smoothing, below=1)
+    from scipy.stats import ncx2  # here: nothing that watches asks for this, and all of scipy.stats takes 46 MB
+
     limit = threshold * smoothing / (2 - smoothing)
     # Nodes for |Z|, not |Z|²: the density of the square has a root at 0 when p is odd.
     radius, weights = _nodes(sqrt(limit), 80)

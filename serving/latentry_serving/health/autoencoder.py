@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.health.nulls import (
@@ -183,7 +183,7 @@ class AutoencoderBaseline:
         """Against the validation data (beta-binomial: their finite number counts) and the exact binomial at the stated
         rate."""
         stated = 1 - self.quantile if self.anomaly_objective is None else self.anomaly_objective / 100
-        binomial = float(stats.binomtest(count, size, stated, alternative="greater").pvalue)
+        binomial = float(special.bdtrc(count - 1, size, stated))
         share = count / size
         reason = (
             f"{count} of {size} samples ({share:.2%}) have an error beyond {self.threshold:.4g}, validation's "
@@ -202,7 +202,7 @@ class AutoencoderBaseline:
         details: dict[str, Any] = {"count": count, "within": within}
         if self.objective is not None:
             goal = self.objective / 100
-            kept = float(stats.binomtest(count, size, goal, alternative="less").pvalue)
+            kept = float(special.bdtr(count, size, goal))
             reason += f", the objective is {goal:.2%}"
             details |= {"objective": goal, "binomialPValue": kept}
         return Finding("within_objective", share, expected, "ratio", reason, None, details)

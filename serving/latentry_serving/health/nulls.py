@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from latentry_serving.contract.errors import InvalidInput
 
@@ -124,7 +124,7 @@ class WindowNull:
         t = (values - mean) / np.where(sd > 0, sd * np.sqrt(1 + 1 / self.windows), 1.0)
         t = np.where((sd == 0) & (values != mean), np.copysign(np.inf, values - mean), t)
         degrees = min(self.windows - 1, MOST_DEGREES_OF_FREEDOM)
-        upper, lower = stats.t.sf(t, degrees), stats.t.cdf(t, degrees)
+        upper, lower = special.stdtr(degrees, -t), special.stdtr(degrees, t)
         both = np.minimum(1.0, 2 * np.minimum(upper, lower))
         given = [sides] * len(values) if isinstance(sides, Side) else sides
         pick = np.array([(Side.BOTH, Side.UPPER, Side.LOWER).index(side) for side in given])
@@ -174,7 +174,9 @@ class CountNull:
             return 1.0
         concentration = 1 / self.rho - 1
         a, b = self.rate * concentration, (1 - self.rate) * concentration
-        tail = stats.betabinom.logpmf(np.arange(count, size + 1), size, a, b)
+        k = np.arange(count, size + 1)
+        choose = -special.betaln(size - k + 1, k + 1) - np.log(size + 1)
+        tail = choose + special.betaln(k + a, size - k + b) - special.betaln(a, b)
         return float(min(1.0, np.exp(tail).sum()))
 
     def to_meta(self) -> Meta:
