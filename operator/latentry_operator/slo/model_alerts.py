@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from latentry_operator.api import defaults
 from latentry_operator.api.latentmodel import LatentModelSpec
+from latentry_operator.api.rollout import Rollout
 from latentry_operator.slo import names
 from latentry_operator.slo.names import AlertName, Severity
 from latentry_operator.slo.types import MINUTE, SECOND, Alert, Identity, one_of
@@ -15,12 +16,8 @@ from latentry_serving.contract import metrics
 from latentry_serving.contract.metrics import BundleState, RefusedReason, SampleLoss
 from latentry_serving.contract.units import Duration
 
-ROLLING = ("Deploying", "Replacing")
-"""Reasons of the condition Progressing while a new revision is on trial, and the gates judge it."""
-CHANGING = (*ROLLING, "Scaling")
-"""Reasons while pods come and go."""
-FAILED = ("ApplyFailed", "Stalled")
-"""Reasons that do not end without somebody."""
+NEEDS_SOMEBODY = ("ApplyFailed", "Inconclusive", "RollbackTargetBroken", "RolloutHeld", "Stalled")
+"""Reasons of the condition Progressing that do not end by themselves."""
 
 _FEW_EVENTS = 4.5
 """Fewer than five in a window are no finding; half an event less, for increases are extrapolated."""
@@ -28,7 +25,7 @@ _LEAST_SAMPLES = 20
 """Sampled calls in 15 minutes below which a share lost says nothing."""
 _LOST_SHARE = 0.1
 _ROLLOUT_SLACK_S = 900
-"""For gates and switching, beside the spec's own times."""
+"""For switching, and for the operator to notice, beside the spec's own times."""
 _PROBE_ROUNDS = 3
 
 
@@ -49,15 +46,25 @@ def _operator(model: Identity, metric: str, *matchers: str, **equal: str) -> str
     return f"max by (namespace, model) ({model.select(metric, *matchers, **equal)})"
 
 
-def _state(model: Identity, reasons: tuple[str, ...]) -> str:
+def _changing(model: Identity) -> str:
+    """Pods come and go: a rollout, or another number of replicas."""
+    return f"{_operator(model, names.MODEL_CONDITION, type='Progressing', status='True')} == 1"
+
+
+def _state(model: Identity, *reasons: str) -> str:
+    """The reason of the condition Progressing is one of these."""
     return f"{_operator(model, names.ROLLOUT_STATE, one_of('reason', reasons))} == 1"
 
 
-def _unless(model: Identity, reasons: tuple[str, ...], expr: str) -> str:
-    """Silent while the rollout is in one of these states; always heard where no operator tells."""
-    if model.namespace is None:
+def _unless_changing(model: Identity, expr: str) -> str:
+    return expr if model.namespace is None else f"({expr})\nunless on () ({_changing(model)})"
+
+
+def _unless_gated(model: Identity, gate: bool, expr: str) -> str:
+    """Silent during a rollout whose gate watches the same; scaling is none, and has no gates."""
+    if model.namespace is None or not gate:
         return expr
-    return f"({expr})\nunless on () ({_state(model, reasons)})"
+    return f"({expr})\nunless on () ({_changing(model)} unless on () {_state(model, 'Scaling')})"
 
 
 def _unavailable(model: Identity) -> Alert:
@@ -78,20 +85,29 @@ def _unavailable(model: Identity) -> Alert:
 
 
 def _rollout_stuck(model: Identity, spec: LatentModelSpec) -> Alert:
-    steps = sum(step.hold_for.seconds for step in defaults.steps(spec.rollout))
-    longest = spec.rollout.deadline.seconds + steps + _ROLLOUT_SLACK_S
+    longest = _longest_rollout_s(spec.rollout)
     since = _operator(model, names.ROLLOUT_SINCE)
     how_long = f"time() - {since}".replace('"', "'")
     return Alert(
         name=AlertName.ROLLOUT_STUCK,
         severity=Severity.TICKET,
-        expr=f"{_state(model, FAILED)}\nor ({_state(model, CHANGING)} and on () (time() - {since} > {longest:g}))",
+        expr=f"{_state(model, *NEEDS_SOMEBODY)}\nor ({_changing(model)} and on () (time() - {since} > {longest:g}))",
         hold_for=Duration(10 * MINUTE),
         summary=f"{model.title}: the rollout does not end",
         description=f'For {{{{ with query "{how_long}" }}}}{{{{ . | first | value | humanizeDuration }}}}{{{{ end }}}}'
-        f" now; deadline, steps and {_ROLLOUT_SLACK_S // 60} minutes for the gates make {longest / 60:g} minutes. What"
-        " carried the traffic before still does.",
+        f" now. With its deadline, its steps and all the waiting for evidence that the spec allows it would take"
+        f" {longest / 60:g} minutes, unless it is held or an object is refused. What carried the traffic before still"
+        " does.",
     )
+
+
+def _longest_rollout_s(rollout: Rollout) -> float:
+    """Seconds until a rollout has ended if every step waits for evidence as long as it may."""
+    held = [step.hold_for for step in defaults.steps(rollout)] + [rollout.watch_for]
+    if rollout.shadow is not None:
+        held.append(rollout.shadow.hold_for)
+    waiting = len(held) * rollout.analysis.longest_wait.seconds
+    return rollout.deadline.seconds + sum(time.seconds for time in held) + waiting + _ROLLOUT_SLACK_S
 
 
 def _targets(model: Identity) -> Iterator[Alert]:
@@ -112,7 +128,7 @@ def _targets(model: Identity) -> Iterator[Alert]:
     yield Alert(
         name=AlertName.TAP_DOWN,
         severity=Severity.TICKET,
-        expr=_unless(model, CHANGING, f"count({down} == 0)"),
+        expr=_unless_changing(model, f"count({down} == 0)"),
         hold_for=Duration(10 * MINUTE),
         summary=f"{model.title}: taps do not answer Prometheus",
         description="{{ $value }} taps of the model have not answered a scrape for 10 minutes; what passes them is not"
@@ -136,7 +152,7 @@ def _golden_probe(model: Identity, spec: LatentModelSpec) -> Alert:
     return Alert(
         name=AlertName.GOLDEN_PROBE_FAILING,
         severity=Severity.PAGE,
-        expr=_unless(model, ROLLING, failing) if spec.rollout.gates.golden else failing,
+        expr=_unless_gated(model, spec.rollout.gates.golden, failing),
         hold_for=Duration(max(_PROBE_ROUNDS * every.nanoseconds, 3 * MINUTE)),
         summary=f"{model.title}: {{{{ $labels.operation }}}} gives wrong answers",
         description="{{ $value }} replicas of version {{ $labels.version }} do not give the recorded outputs of"
@@ -161,7 +177,7 @@ def _outputs(model: Identity, spec: LatentModelSpec) -> Iterator[Alert]:
     yield Alert(
         name=AlertName.MODEL_UNHEALTHY,
         severity=Severity.TICKET,
-        expr=_unless(model, ROLLING, unhealthy) if gated else unhealthy,
+        expr=_unless_gated(model, gated, unhealthy),
         hold_for=Duration(MINUTE),
         summary=f"{model.title}: {{{{ $labels.measure }}}} of the {{{{ $labels.part }}}} is not as in the reference",
         description=f"Version {{{{ $labels.version }}}}: {_health(model, metrics.HEALTH_VALUE)} in the latest window,"
@@ -172,7 +188,7 @@ def _outputs(model: Identity, spec: LatentModelSpec) -> Iterator[Alert]:
     yield Alert(
         name=AlertName.DRIFT,
         severity=Severity.TICKET,
-        expr=_unless(model, ROLLING, drift) if gated else drift,
+        expr=_unless_gated(model, gated, drift),
         hold_for=Duration(MINUTE),
         summary=f"{model.title}: {{{{ $labels.tensor }}}} drifts",
         description="{{ $value }} statistics of {{ $labels.tensor }} differ from the profile of version"
