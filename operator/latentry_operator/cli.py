@@ -86,6 +86,34 @@ def render(
 
 
 @app.command()
+def rules(
+    files: Annotated[list[Path], typer.Argument(help="YAML files with LatentModels.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write into; left out: stdout.", show_default=False)
+    ] = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option("--namespace", "-n", help="Of LatentModels that name none; left out: one machine, no namespace."),
+    ] = None,
+    operator: Annotated[bool, typer.Option("--operator", help="With the rules about operator and GPU pools.")] = False,
+    runbook_url: Annotated[
+        str | None, typer.Option(help="Where the runbooks lie, for the alerts' links.", show_default=False)
+    ] = None,
+) -> None:
+    """Print or write Prometheus' recording rules and alerts for the objectives of LatentModels, without a cluster."""
+    from latentry_operator.render.rule_files import rule_files
+    from latentry_operator.slo.types import RuleSettings
+
+    settings = RuleSettings() if runbook_url is None else RuleSettings(runbook_url=runbook_url)
+    texts = rule_files(files, settings, namespace=namespace, operator=operator)
+    if output is None:
+        typer.echo("".join(texts.values()), nl=False)
+        return
+    for path in write_files(output, texts):
+        typer.echo(f"wrote {path}")
+
+
+@app.command()
 def diff(
     files: Annotated[list[Path], typer.Argument(help="YAML files with LatentModels and GPUPools.")],
     config: Annotated[
@@ -133,6 +161,7 @@ def up(
     http_port: Annotated[int, typer.Option(help="First port tried for HTTP.", min=1, max=65535)] = ports.TAP_HTTP,
     grpc_port: Annotated[int, typer.Option(help="First port tried for gRPC.", min=1, max=65535)] = ports.TAP_GRPC,
     admin_port: Annotated[int, typer.Option(help="First port tried for metrics.", min=1, max=65535)] = ports.TAP_ADMIN,
+    page_port: Annotated[int, typer.Option(help="First port tried for the page.", min=1, max=65535)] = ports.UP_PAGE,
     run_dir: Annotated[Path, typer.Option(help="Folder for logs and generated files.")] = Path(".latentry/run"),
 ) -> None:
     """Serve LatentModels on this machine: a real Triton and the tap as processes, until Ctrl-C.
@@ -141,5 +170,5 @@ def up(
     """
     from latentry_operator.local.up import UpSettings, serve
 
-    settings = UpSettings(stop_after, http_port, grpc_port, admin_port, run_dir)
+    settings = UpSettings(stop_after, http_port, grpc_port, admin_port, page_port, run_dir)
     serve(files, settings, make_screen(output, Console(highlight=False)))

@@ -104,7 +104,8 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     def start(*arguments: str) -> Up:
         # Ports far from the documented ones, each test's own: other tests may serve at the same time.
         first = 20_000 + os.getpid() % 10_000 + 100 * len(started)
-        ports = ["--http-port", str(first), "--grpc-port", str(first + 30), "--admin-port", str(first + 60)]
+        names = ("--http-port", "--grpc-port", "--admin-port", "--page-port")
+        ports = [word for i, name in enumerate(names) for word in (name, str(first + 25 * i))]
         process = subprocess.Popen(
             [str(LATENTRY), "up", *arguments, "--output", "json", *ports],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,

@@ -44,6 +44,7 @@ class LocalPlan:
         bundle_dir: the unpacked bundle; only read.
         manifest: its manifest.
         http, grpc, admin: where the tap listens.
+        page: URL of this model on the page.
         run_dir: a folder of this model's own for logs and generated files; removed after a clean stop.
     """
 
@@ -53,6 +54,7 @@ class LocalPlan:
     http: Address
     grpc: Address
     admin: Address
+    page: str
     run_dir: Path
 
 
@@ -68,7 +70,7 @@ class LocalModel:
             version=local.plan.version,
             phase=Phase.STARTING,
             message="preparing",
-            addresses=Addresses(http=str(local.http), grpc=str(local.grpc), admin=str(local.admin)),
+            addresses=Addresses(http=str(local.http), grpc=str(local.grpc), admin=str(local.admin), page=local.page),
         )
         self.failure: OperationFailed | None = None
 
@@ -159,7 +161,7 @@ class LocalModel:
 
     def _serving(self) -> str:
         local = self._local
-        return f"HTTP {local.http}  gRPC {local.grpc}  metrics http://{local.admin}/metrics"
+        return f"HTTP {local.http}  gRPC {local.grpc}  metrics http://{local.admin}/metrics  page {local.page}"
 
     def _on_triton(self, state: ServerState) -> None:
         if state.phase is TritonPhase.STARTING and self.snapshot.phase is not Phase.READY:

@@ -36,6 +36,7 @@ class Screen(Protocol):
     """Shows snapshots as they change. A context manager, so that a terminal is always given back."""
 
     def show(self, snapshots: Sequence[Snapshot]) -> None: ...
+    def note(self, text: str) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -45,7 +46,7 @@ class Screen(Protocol):
 def make_screen(output: Output, console: Console) -> Screen:
     """The screen that fits: AUTO is LIVE in a terminal and PLAIN anywhere else."""
     if output is Output.JSON:
-        return LineScreen(console, json_line)
+        return LineScreen(console, json_line, notes=False)
     if output is Output.LIVE or (output is Output.AUTO and console.is_terminal):
         return LiveScreen(console)
     return LineScreen(console, plain_line)
@@ -60,6 +61,9 @@ class LiveScreen:
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         self._live.update(table(snapshots))
 
+    def note(self, text: str) -> None:
+        self._live.console.out(text, highlight=False)
+
     def __enter__(self) -> Self:
         self._live.__enter__()
         return self
@@ -73,9 +77,14 @@ class LiveScreen:
 class LineScreen:
     """One line when a model's phase or message changes; traffic alone prints nothing."""
 
-    def __init__(self, console: Console, line: "LineFormat") -> None:
+    def __init__(self, console: Console, line: "LineFormat", *, notes: bool = True) -> None:
+        """
+        Args:
+            notes: whether notes are printed too; a program reads snapshots only.
+        """
         self._console = console
         self._line = line
+        self._notes = notes
         self._last: dict[str, tuple[Phase, str]] = {}
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
@@ -84,6 +93,10 @@ class LineScreen:
             if self._last.get(snapshot.name) != state:
                 self._last[snapshot.name] = state
                 self._console.out(self._line(snapshot), highlight=False)
+
+    def note(self, text: str) -> None:
+        if self._notes:
+            self._console.out(text, highlight=False)
 
     def __enter__(self) -> Self:
         return self

@@ -16,11 +16,12 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where clients and Prometheus reach a model, ``host:port`` each."""
+    """Where clients and Prometheus reach a model, ``host:port`` each, and the page that shows it, a URL."""
 
     http: str
     grpc: str
     admin: str
+    page: str = ""
 
     @property
     def metrics_url(self) -> str:

@@ -10,6 +10,7 @@ from latentry_operator.api.latentmodel import LatentModel
 from latentry_operator.api.load import load_files
 from latentry_operator.local.bundles import local_bundle
 from latentry_operator.local.model import LocalModel, LocalPlan
+from latentry_operator.local.page import PageServer
 from latentry_operator.local.ports import PortAllocator
 from latentry_operator.local.screen import Screen
 from latentry_operator.local.snapshot import Phase, Snapshot
@@ -31,7 +32,8 @@ class UpSettings:
 
     Attributes:
         stop_after: how long to serve once every model is ready; None until interrupted.
-        http_port, grpc_port, admin_port: first port tried for each listener; the next free one above is taken.
+        http_port, grpc_port, admin_port, page_port: first port tried for each listener; the next free one above is
+            taken.
         run_dir: where logs and generated files go.
     """
 
@@ -39,11 +41,15 @@ class UpSettings:
     http_port: int = ports.TAP_HTTP
     grpc_port: int = ports.TAP_GRPC
     admin_port: int = ports.TAP_ADMIN
+    page_port: int = ports.UP_PAGE
     run_dir: Path = field(default=RUN_FOLDER)
 
 
-def plan_files(files: Sequence[Path], settings: UpSettings, allocate: PortAllocator) -> list[LocalPlan]:
+def plan_files(files: Sequence[Path], settings: UpSettings, allocate: PortAllocator, page: Address) -> list[LocalPlan]:
     """Plans every LatentModel of the files before anything is started.
+
+    Args:
+        page: where the page will be.
 
     Raises:
         InvalidInput: a file, a spec or a bundle is wrong; every problem of every model is named.
@@ -57,7 +63,7 @@ def plan_files(files: Sequence[Path], settings: UpSettings, allocate: PortAlloca
     refused: list[InvalidInput] = []
     for model in models:
         try:
-            plans.append(_plan_model(model, settings, allocate))
+            plans.append(_plan_model(model, settings, allocate, page))
         except InvalidInput as error:
             refused.append(error)
     if refused:
@@ -65,7 +71,7 @@ def plan_files(files: Sequence[Path], settings: UpSettings, allocate: PortAlloca
     return plans
 
 
-def _plan_model(model: LatentModel, settings: UpSettings, allocate: PortAllocator) -> LocalPlan:
+def _plan_model(model: LatentModel, settings: UpSettings, allocate: PortAllocator, page: Address) -> LocalPlan:
     bundle_dir, manifest = local_bundle(model)
     return LocalPlan(
         plan=plan(model, manifest, PlanSettings()),
@@ -74,6 +80,7 @@ def _plan_model(model: LatentModel, settings: UpSettings, allocate: PortAllocato
         http=Address(host=HOST, port=allocate.take(settings.http_port)),
         grpc=Address(host=HOST, port=allocate.take(settings.grpc_port)),
         admin=Address(host=HOST, port=allocate.take(settings.admin_port)),
+        page=f"http://{page}/#{model.metadata.name}",
         run_dir=settings.run_dir / model.metadata.name,
     )
 
@@ -85,10 +92,13 @@ def serve(files: Sequence[Path], settings: UpSettings, screen: Screen) -> None:
         InvalidInput: before anything is started.
         OperationFailed: Triton is missing; or a model did not become ready, or did not stay so.
     """
-    plans = plan_files(files, settings, PortAllocator())
+    allocate = PortAllocator()
+    page = Address(host=HOST, port=allocate.take(settings.page_port))
+    plans = plan_files(files, settings, allocate, page)
     install = find_triton()
     with screen:
-        models = asyncio.run(_run(plans, install, settings, screen))
+        screen.note(f"page: http://{page}/")
+        models = asyncio.run(_run(plans, page, install, settings, screen))
     if problem := unhealthy([model.snapshot for model in models]):
         details = "\n".join(model.failure.details for model in models if model.failure and model.failure.details)
         raise OperationFailed(problem, remedy=f"see the logs in {settings.run_dir}", details=details)
@@ -109,7 +119,7 @@ def unhealthy(snapshots: Sequence[Snapshot]) -> str:
 
 
 async def _run(
-    plans: Sequence[LocalPlan], install: TritonInstall, settings: UpSettings, screen: Screen
+    plans: Sequence[LocalPlan], page: Address, install: TritonInstall, settings: UpSettings, screen: Screen
 ) -> list[LocalModel]:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -131,7 +141,8 @@ async def _run(
     timer = asyncio.create_task(_stop_in_time(settled, settings.stop_after, stop))
     stopped = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+        with PageServer(page, lambda: [model.snapshot for model in models]):
+            await asyncio.wait({stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in (*tasks, timer, stopped, ended):
             task.cancel()

@@ -1,4 +1,4 @@
-"""The document behind the tap's `/slis`: what `latentry up`, the operator and the demo read."""
+"""The documents behind the tap's `/slis` and `/latency`: what `latentry up`, the operator and the demo read."""
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -69,3 +69,32 @@ class Slis(_Document):
     inference: Summary
     operations: list[OperationSlis]
     """Sorted by operation, protocol and kind; those with traffic, and those of the contract."""
+
+
+class LatencyHistogram(_Document):
+    """Calls that ended ok, by duration from first request byte to last response byte."""
+
+    edges_seconds: list[float]
+    """Ascending, an eighth of an octave apart from the shortest to the longest; empty without calls."""
+    total: list[int]
+    """Since the start, between each edge and the next."""
+    recent: list[int]
+    """Of the last minute."""
+
+
+class OperationLatency(_Document):
+    """One operation over one protocol."""
+
+    operation: str
+    protocol: Protocol
+    kind: CallKind
+    histogram: LatencyHistogram
+
+
+class Latency(_Document):
+    """How long calls took, in full; quantiles are in `Slis`."""
+
+    inference: LatencyHistogram
+    """All unary inference together."""
+    operations: list[OperationLatency]
+    """Those with calls, sorted by operation, protocol and kind."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from math import ldexp
 
 _BUCKETS_PER_OCTAVE = 64
+_PER_COARSE = 8
+"""Buckets that are shown as one."""
 _OCTAVES = 32
 _LAST_BUCKET = _BUCKETS_PER_OCTAVE * _OCTAVES - 1
 _MICROSECONDS = 1e6
@@ -51,6 +53,13 @@ class LogHistogram:
     def count(self) -> int:
         return sum(self._counts.values())
 
+    def coarse(self) -> dict[int, int]:
+        """Counts by eighth of an octave, from which `coarse_edge` starts; only those that hold something."""
+        counts: Counter[int] = Counter()
+        for index, count in list(self._counts.items()):
+            counts[index // _PER_COARSE] += count
+        return dict(counts)
+
     def quantiles(self, shares: Iterable[float]) -> list[float | None]:
         """For each share in [0, 1] the duration in seconds that this part of all is no longer than.
 
@@ -59,6 +68,11 @@ class LogHistogram:
         ordered = sorted(self._counts.items())
         total = sum(count for _, count in ordered)
         return [_at_rank(ordered, share * total) if total else None for share in shares]
+
+
+def coarse_edge(index: int) -> float:
+    """Smallest duration of a coarse bucket, in seconds."""
+    return _lower_bound(index * _PER_COARSE)
 
 
 def _at_rank(ordered: list[tuple[int, int]], rank: float) -> float:

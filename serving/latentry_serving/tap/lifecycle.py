@@ -19,16 +19,18 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from latentry_serving.contract.metrics import OTHER_OPERATION
-from latentry_serving.contract.slis import Slis
+from latentry_serving.contract.slis import Latency, Slis
 from latentry_serving.contract.tap_config import TapConfig
 from latentry_serving.sli.book import SliBook
 from latentry_serving.tap.admin import admin_app
 from latentry_serving.tap.bundle_source import BundleSource, bundle_appears, open_bundle
 from latentry_serving.tap.bundle_views import bundle_router
 from latentry_serving.tap.forwarder import Forwarder, bind
+from latentry_serving.tap.history import HistoryKeeper
 from latentry_serving.tap.monitoring_views import monitoring_router
+from latentry_serving.tap.page_views import page_views
 from latentry_serving.tap.readiness import Readiness
-from latentry_serving.tap.slis import slis
+from latentry_serving.tap.slis import latency, slis
 from latentry_serving.tap.summary import summary_router
 from latentry_serving.tap.watchers import Watchers
 from latentry_serving.telemetry.bundle import BundleCollector
@@ -84,6 +86,7 @@ class Tap:
             started_s=clock(),
         )
         self.watchers = Watchers(config, self.book, clock, unix_clock)
+        self._history = HistoryKeeper(self.watchers.monitoring, unix_clock)
         self._forwarder = Forwarder(config, self.book, self.watchers.listener, clock)
         self._ports: Ports | None = None
         self.watch = self._watching(source) if source is not None else None
@@ -118,6 +121,11 @@ class Tap:
         config = self._config
         return slis(self.book, model=config.model, version=config.version, digest=config.digest, now_s=self._clock())
 
+    def latency(self) -> Latency:
+        """The histograms of this moment."""
+        self._settle()
+        return latency(self.book, now_s=self._clock())
+
     async def stop(self) -> None:
         """Not ready first, then no more connections, then calls in flight get ``drainSeconds`` to finish."""
         self._readiness.draining = True
@@ -126,6 +134,7 @@ class Tap:
             await asyncio.to_thread(self.watch.stop)
         await self._forwarder.drain(self._config.drain_seconds)
         await self.watchers.stop()
+        self._history.stop()
         if self._admin is not None and self._admin_thread is not None:
             self._admin.should_exit = True
             await asyncio.to_thread(self._admin_thread.join)
@@ -187,6 +196,8 @@ class Tap:
         desk = self.watchers.monitoring
         routers = [monitoring_router(desk), *([bundle_router(self.watch)] if self.watch else [])]
         routers.append(summary_router(self.slis, self.book, desk.report, self.watch))
+        routers.append(page_views(self._config, self._readiness, self.latency, self._history))
+        self._history.start()
         app = admin_app(registry, self._readiness, self.slis, routers)
         self._admin = uvicorn.Server(
             uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)

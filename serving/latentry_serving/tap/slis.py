@@ -1,11 +1,20 @@
-"""Fills the document behind `/slis` from the tap's figures."""
+"""Fills the documents behind `/slis` and `/latency` from the tap's figures."""
 
 from collections.abc import Iterable, Sequence
 
 from latentry_serving.contract.metrics import OpaqueReason, Protocol, RefusedReason
-from latentry_serving.contract.slis import Figures, OperationSlis, Quantiles, Slis, Summary
+from latentry_serving.contract.slis import (
+    Figures,
+    Latency,
+    LatencyHistogram,
+    OperationLatency,
+    OperationSlis,
+    Quantiles,
+    Slis,
+    Summary,
+)
 from latentry_serving.sli.book import Series, SliBook
-from latentry_serving.sli.histogram import LogHistogram
+from latentry_serving.sli.histogram import LogHistogram, coarse_edge
 from latentry_serving.sli.tally import Tally, added_up, window_seconds
 
 
@@ -65,3 +74,33 @@ def _figures(parts: Iterable[Tally], seconds: float) -> Figures:
 def _quantiles(histogram: LogHistogram) -> Quantiles:
     p50, p90, p99 = histogram.quantiles((0.5, 0.9, 0.99))
     return Quantiles(p50=p50, p90=p90, p99=p99)
+
+
+def latency(book: SliBook, *, now_s: float) -> Latency:
+    """The histograms of a book at a monotonic time."""
+    return Latency(
+        inference=_histogram(book.inference_series, now_s),
+        operations=[
+            OperationLatency(
+                operation=series.key.operation,
+                protocol=series.key.protocol,
+                kind=series.key.kind,
+                histogram=histogram,
+            )
+            for series in book.series
+            if (histogram := _histogram([series], now_s)).edges_seconds
+        ],
+    )
+
+
+def _histogram(series: Sequence[Series], now_s: float) -> LatencyHistogram:
+    total = added_up(part for one in series for part in one.history.total()).latency.coarse()
+    recent = added_up(part for one in series for part in one.history.recent(now_s)).latency.coarse()
+    if not total:
+        return LatencyHistogram(edges_seconds=[], total=[], recent=[])
+    indices = range(min(total), max(total) + 1)
+    return LatencyHistogram(
+        edges_seconds=[coarse_edge(index) for index in (*indices, indices.stop)],
+        total=[total.get(index, 0) for index in indices],
+        recent=[recent.get(index, 0) for index in indices],
+    )
