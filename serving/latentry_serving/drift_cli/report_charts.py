@@ -24,21 +24,45 @@ _HALF, _MOST = 1.177, 2.448
 """Radii that hold 50 % and 95 % of a Gaussian in two dimensions: square roots of chi²'s quantiles."""
 _REACH = 3.2
 """Of a projection's axes in the reference's standard deviations, at least."""
+_LOW = 66.0
+"""Height of a chart of ranges alone."""
 _LEGEND = (("reference", "reference"), ("live", "these inputs"))
+
+
+def _from(row: int) -> str:
+    return f"Inputs from {row} on. " if row else ""
 
 
 def _percent(share: float) -> str:
     return f"{share:.1%}"
 
 
-def dimension_figure(view: DimensionView) -> Figure:
-    """Paired bars for each bin of the profile, and under them where the values lie."""
-    bottom = HEIGHT - BOTTOM - 42
-    svg = Svg(f"Dimension {view.dimension}: shares of the reference's bins, reference against live")
+def dimension_figure(view: DimensionView, title: str) -> Figure:
+    """Paired bars for each bin of the profile where it has several, and under them where the values lie."""
+    names = _bin_names(view.edges)
+    if view.edges:
+        svg = Svg(f"{title}: shares of the reference's bins, reference against live")
+        bottom = HEIGHT - BOTTOM - 42
+        _bars(svg, view, names, bottom)
+    else:
+        svg, bottom = Svg(f"{title}: range of the values, reference against live", height=_LOW), -8.0
+    _spreads(svg, view, bottom)
+    told = [] if view.edges else ["The reference has one value nearly always, so there is one bin"]
+    told += [f"{view.share:.0%} of the difference"] if 0 < view.share < 1 else []
+    told += [f"{_percent(view.outside)} of the values outside the reference's range"] if view.outside else []
+    rows = [(n, _percent(r), _percent(v)) for n, r, v in zip(names, view.reference, view.live, strict=True)]
+    rows += [
+        (word, _spread_number(view.reference_spread, field), _spread_number(view.live_spread, field))
+        for word, field in (("0.1 % quantile", "low"), ("mean", "mean"), ("99.9 % quantile", "high"))
+    ]
+    table = Table(("values", "reference", "these inputs"), tuple(rows))
+    return Figure(title, "; ".join(told), svg, _LEGEND, table)
+
+
+def _bars(svg: Svg, view: DimensionView, names: Sequence[str], bottom: float) -> None:
     top = max(*view.reference, *view.live, 0.2)
     x, y = x_scale(0, len(view.live)), y_scale(0, top * 1.05, bottom)
     svg.y_axis(y, [(v, f"{v:.0%}") for v in y.ticks(3)])
-    names = _bin_names(view.edges)
     width = (WIDTH - LEFT - RIGHT) / len(view.live)
     for i, (reference, live) in enumerate(zip(view.reference, view.live, strict=True)):
         for share, css, part in ((reference, "reference", 0.08), (live, "live", 0.5)):
@@ -48,16 +72,6 @@ def dimension_figure(view: DimensionView) -> Figure:
     # Every other edge: more do not fit.
     for i, edge in list(enumerate(view.edges, start=1))[:: 2 if len(view.edges) > 5 else 1]:
         svg.text(x(i), bottom + 12, label(edge))
-    _spreads(svg, view, bottom)
-    part_of = f"{view.share:.0%} of the difference. " if view.share else ""
-    note = f"{part_of}Bins of the profile; below, mean and range of the values."
-    rows = [(n, _percent(r), _percent(v)) for n, r, v in zip(names, view.reference, view.live, strict=True)]
-    rows += [
-        (word, _spread_number(view.reference_spread, field), _spread_number(view.live_spread, field))
-        for word, field in (("0.1 % quantile", "low"), ("mean", "mean"), ("99.9 % quantile", "high"))
-    ]
-    table = Table(("values", "reference", "live"), tuple(rows))
-    return Figure(f"Dimension {view.dimension}", note, svg, _LEGEND, table)
 
 
 def _bin_names(edges: Sequence[float]) -> list[str]:
@@ -104,14 +118,14 @@ def projection_figure(view: Projection) -> Figure:
     for radius, share in ((_MOST, "95 %"), (_HALF, "50 %")):
         rx, ry = (radius * d * unit for d, unit in zip(view.deviation, (unit_x, unit_y), strict=True))
         svg.ellipse(x(view.centre[0]), y(view.centre[1]), rx, ry, "reference area", f"{share} of the reference")
-    for group, css in ((view.before, "quiet"), (view.after, "bad")):
+    for group, css in ((view.before, "live"), (view.after, "bad")):
         for point in group:
             svg.circle(x(point[0]), y(point[1]), 2, f"{css} point")
     svg.x_axis(x, f"direction {first} (up: direction {second})")
-    legend = [("reference", "reference: 50 % and 95 %, were it Gaussian"), ("quiet", "these inputs")]
+    legend = [("reference", "reference: 50 % and 95 %, were it Gaussian"), ("live", "these inputs")]
     if view.after:
         legend = (
-            [legend[0], ("quiet", "before the drift"), ("bad", "since")]
+            [legend[0], ("live", "before the drift"), ("bad", "since")]
             if view.before
             else [legend[0], ("bad", "these inputs: all since the drift")]
         )
@@ -161,7 +175,7 @@ def kl_figure(view: KlView) -> Figure:
     each = -(-len(view.dimensions) // 16)
     ticks = [(i + 0.5, str(d)) for i, d in enumerate(view.dimensions) if i % each == 0]
     svg.x_axis(x, "latent dimension (up: nats per sample)", ticks)
-    note = (
+    note = _from(view.since_row) + (
         f"Total {label(view.live_total)} nats, {label(view.reference_total)} in the reference; "
         f"{view.live_active} active units, {view.reference_active} in the reference."
     )
@@ -188,7 +202,7 @@ def error_figure(view: ErrorView) -> Figure:
         svg.line(x(value), TOP, x(value), bottom, "limit", f"{words}: {label(value)}")
         svg.text(x(value) + (-3 if words == "p95" else 3), TOP + 8, words, "name", "end" if words == "p95" else "start")
     svg.x_axis(x, "reconstruction error" + (", logarithmic" if view.logarithmic else ""))
-    note = (
+    note = _from(view.since_row) + (
         f"p95 is {label(view.live_tail)}, {label(view.tail)} in validation. {_percent(view.anomalies)} lie beyond the "
         f"anomaly threshold {label(view.threshold)}, where {_percent(view.expected_anomalies)} are expected."
     )

@@ -17,6 +17,7 @@ from latentry_serving.drift_cli.report_types import (
     MOST_ALARMS,
     MOST_COLUMNS,
     MOST_DIMENSIONS,
+    MOST_NOTES,
     MOST_TENSORS,
     AlarmView,
     Column,
@@ -133,6 +134,14 @@ def _dimensions(evidence: Evidence, name: str, since: int, raised: Sequence[Drif
     return tuple(report_vectors.dimension_view(tensor, live, reference, d, share) for d, share in named)
 
 
+def _since(evidence: Evidence, names: Sequence[str], part: str) -> int:
+    """The first input of a drift of these tensors, or of ill health of this part; 0 without."""
+    drifted = evidence.verdict.first_by_tensor()
+    rows = [drifted[name][0].since_row for name in names if name in drifted]
+    rows += [window.first for window in evidence.verdict.health if window.part == part]
+    return min(rows, default=0)
+
+
 def _projections(evidence: Evidence) -> tuple[Projection, ...]:
     tensors = evidence.profile.drift.tensors
     wide = [name for name in _watched(evidence) if tensors[name].reference.basis.shape[1] >= _FEWEST_DIRECTIONS]
@@ -152,14 +161,16 @@ def _kl(evidence: Evidence) -> KlView | None:
     baseline, names = evidence.profile.health.posterior, (POSTERIOR_MEAN, POSTERIOR_LOG_VARIANCE)
     if baseline is None or any(name not in evidence.values for name in names):
         return None
-    return report_vectors.kl_view(baseline, *(evidence.values[name] for name in names))
+    mean, log_variance = (evidence.values[name][: _judged_rows(evidence.verdict)] for name in names)
+    return report_vectors.kl_view(baseline, mean, log_variance, _since(evidence, names, "posterior"))
 
 
 def _errors(evidence: Evidence) -> ErrorView | None:
     baseline = evidence.profile.health.reconstruction
     if baseline is None or RECONSTRUCTION_ERROR not in evidence.values:
         return None
-    return report_vectors.error_view(baseline, evidence.values[RECONSTRUCTION_ERROR])
+    errors = evidence.values[RECONSTRUCTION_ERROR][: _judged_rows(evidence.verdict)]
+    return report_vectors.error_view(baseline, errors, _since(evidence, [RECONSTRUCTION_ERROR], "reconstruction"))
 
 
 def _headline(evidence: Evidence, parts: Sequence[PartView]) -> Headline:
@@ -219,7 +230,9 @@ def _settings(evidence: Evidence) -> list[tuple[str, str]]:
         rate = "" if settings.rate is None else f", at {settings.rate:g} inputs/s"
         found.append(("false alarms", f"one in {every} of undrifted traffic{rate}"))
     else:
-        found.append(("false alarms", f"undrifted inputs are called drifted in {settings.false_alarms:.3g} of reports"))
+        found.append(
+            ("false alarms", f"1 of {1 / (settings.false_alarms or 1):.3g} reports on undrifted inputs says drift")
+        )
     return found
 
 
@@ -239,8 +252,11 @@ def _limits(evidence: Evidence, shape: Sequence[Column], shown: int) -> tuple[st
     watched = _watched(evidence)
     if shown < len(watched):
         told.append(f"{shown} of {len(watched)} tensors are shown, those that drift first.")
-    told += [_short(f"{name}: {note}") for name in watched[:shown] for note in _notes(evidence, name)]
-    return tuple(told)
+    noted: dict[str, list[str]] = {}
+    for name in watched:
+        for note in _notes(evidence, name):
+            noted.setdefault(note, []).append(name)
+    return (*told, *(_short(f"{_list(names)}: {note}") for note, names in list(noted.items())[:MOST_NOTES]))
 
 
 def _notes(evidence: Evidence, name: str) -> list[str]:

@@ -39,8 +39,8 @@ def rendered(report: Report) -> str:
             sign=_SIGNS[report.headline.state],
             lanes=_lanes(report),
             model=_model_figures(report),
-            drifted=[(tensor, _dimensions(tensor)) for tensor in report.tensors if tensor.alarms],
-            steady=[(tensor, _dimensions(tensor)) for tensor in report.tensors if not tensor.alarms],
+            drifted=[(tensor, _dimensions(tensor)) for tensor in report.tensors if tensor.state is State.BAD],
+            steady=[(tensor, _dimensions(tensor)) for tensor in report.tensors if tensor.state is not State.BAD],
             timelines=_timelines(report),
         )
     )
@@ -70,15 +70,16 @@ def _model_figures(report: Report) -> list[Figure]:
 
 
 def _dimensions(tensor: TensorView) -> list[Figure]:
-    return [report_charts.dimension_figure(view) for view in tensor.shown]
-
-
-def _timelines(report: Report) -> list[Figure]:
+    alone = tensor.dimensions == 1
     return [
-        figure(tensor, report.columns)
-        for tensor in report.tensors
-        for figure in (report_timelines.p_figure, report_timelines.cusum_figure)
+        report_charts.dimension_figure(view, "Values" if alone else f"Dimension {view.dimension}")
+        for view in tensor.shown
     ]
+
+
+def _timelines(report: Report) -> list[tuple[TensorView, list[Figure]]]:
+    drawn = (report_timelines.p_figure, report_timelines.cusum_figure)
+    return [(tensor, [figure(tensor, report.columns) for figure in drawn]) for tensor in report.tensors]
 
 
 @cache

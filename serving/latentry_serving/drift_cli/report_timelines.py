@@ -32,7 +32,8 @@ def p_figure(view: TensorView, columns: Sequence[Column]) -> Figure:
     svg.x_axis(x, "window", _column_ticks(columns))
     header = ("windows", "inputs", *(line.statistic.value for line in view.lines))
     table = Table(header, _rows(columns, [[_p(p) for p in line.p] for line in view.lines]))
-    note = "The smaller p, the stranger the window. Above a dashed line (they differ by statistic): an alarm at once."
+    note = "Higher is stranger. Above the dashed line (each statistic has its own, between the two): an alarm at once."
+    note += f" Beyond 1e-{_FARTHEST:.0f}: at the edge." if max(seen, default=0) >= _FARTHEST else ""
     return Figure(f"{view.name}: p-values", note, svg, _STATISTICS, table)
 
 
@@ -50,7 +51,7 @@ def cusum_figure(view: TensorView, columns: Sequence[Column]) -> Figure:
     svg.x_axis(x, "window", _column_ticks(columns))
     header = ("windows", "inputs", *(line.statistic.value for line in view.lines))
     table = Table(header, _rows(columns, [[f"{share:.0%}" for share in line.evidence] for line in view.lines]))
-    note = "Many slightly strange windows in a row add up (CUSUM). At 100 %: an alarm."
+    note = "Slightly strange windows in a row add up (CUSUM). At 100 %: an alarm."
     return Figure(f"{view.name}: cumulative sums", note, svg, _STATISTICS, table)
 
 

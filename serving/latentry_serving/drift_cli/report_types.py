@@ -18,6 +18,7 @@ MOST_DIMENSIONS = 6
 FEW_DIMENSIONS = 3
 """Plotted of one that does not."""
 MOST_LATENTS = 40
+MOST_NOTES = 24
 LONGEST_TEXT = 300
 
 
@@ -54,7 +55,7 @@ class DimensionView:
     Attributes:
         edges: inner edges of the bins in use [B - 1], raw units. reference, live: shares of the vectors per bin [B].
         reference_spread, live_spread: None without finite values.
-        share: of all dimensions' difference, 0 to 1.
+        outside: share of the live values beyond the reference's spread. share: of all dimensions' difference, 0 to 1.
     """
 
     dimension: int
@@ -64,6 +65,7 @@ class DimensionView:
     live: tuple[float, ...]
     reference_spread: Spread
     live_spread: Spread | None
+    outside: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,10 @@ class Projection:
 
 @dataclass(frozen=True, slots=True)
 class KlView:
-    """KL per latent dimension, mean nats per sample, the largest ones in the order of the dimensions."""
+    """KL per latent dimension, mean nats per sample, the largest ones in the order of the dimensions.
+
+    ``since_row``: first input of the live ones.
+    """
 
     dimensions: tuple[int, ...]
     reference: tuple[float, ...]
@@ -178,6 +183,7 @@ class KlView:
     reference_active: int
     live_active: int
     latents: int
+    since_row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ class ErrorView:
     """Reconstruction errors: shares per bin [B] between edges [B + 1]; the outer bins hold what lies beyond them.
 
     ``logarithmic``: whether the edges are. ``tail``: validation's 95th percentile. ``threshold``: of an anomaly.
+    ``since_row``: first input of the live ones.
     """
 
     edges: tuple[float, ...]
@@ -197,6 +204,7 @@ class ErrorView:
     expected_anomalies: float
     anomalies: float
     non_finite: int
+    since_row: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ def dimension_view(profile: TensorProfile, live: Array, reference: Expected, d: 
     # Merged bins lie behind the last finite edge and are empty.
     shares = reference.shares[d, : len(used) + 1]
     table = profile.reference
+    outside = (column < table.lower[d]) | (column > table.upper[d])
     mean = float(table.mean[d]) + float(reference.z[d]) * float(table.scale[d])
     return DimensionView(
         d,
@@ -67,6 +68,7 @@ def dimension_view(profile: TensorProfile, live: Array, reference: Expected, d: 
         tuple((counts / max(len(column), 1)).tolist()),
         Spread(float(table.lower[d]), mean, float(table.upper[d])),
         _spread(column) if len(column) else None,
+        float(outside.mean()) if len(column) else 0.0,
     )
 
 
@@ -116,10 +118,10 @@ def _points(pairs: Floats) -> tuple[tuple[float, float], ...]:
     return tuple((float(x), float(y)) for x, y in pairs)
 
 
-def kl_view(baseline: VaeBaseline, mean: Array, log_variance: Array) -> KlView | None:
-    """KL per dimension of the posteriors [n, d]; None with fewer than two that are finite."""
+def kl_view(baseline: VaeBaseline, mean: Array, log_variance: Array, since_row: int) -> KlView | None:
+    """KL per dimension of the posteriors [n, d] from a row on; None with fewer than two that are finite."""
     window = baseline.new_window()
-    window.update(mean, log_variance)
+    window.update(mean[since_row:], log_variance[since_row:])
     if window.samples < 2:
         return None
     live, reference = window.moments(), baseline.moments
@@ -134,12 +136,13 @@ def kl_view(baseline: VaeBaseline, mean: Array, log_variance: Array) -> KlView |
         int((reference.variance > ACTIVE_VARIANCE).sum()),
         live.active_units,
         len(reference.kl),
+        since_row,
     )
 
 
-def error_view(baseline: AutoencoderBaseline, errors: Array) -> ErrorView | None:
-    """The distribution of errors [n] or [n, 1] beside validation's; None where none is finite."""
-    given = np.asarray(errors, np.float64).reshape(-1)
+def error_view(baseline: AutoencoderBaseline, errors: Array, since_row: int) -> ErrorView | None:
+    """The distribution of errors [n] or [n, 1] from a row on beside validation's; None where none is finite."""
+    given = np.asarray(errors[since_row:], np.float64).reshape(-1)
     live = given[np.isfinite(given)]
     if not len(live):
         return None
@@ -162,6 +165,7 @@ def error_view(baseline: AutoencoderBaseline, errors: Array) -> ErrorView | None
         baseline.anomaly.rate,
         float((live > baseline.threshold).mean()),
         len(given) - len(live),
+        since_row,
     )
 
 
