@@ -62,6 +62,26 @@ class LeaderSettings(_Section):
         return self
 
 
+class TapsSettings(_Section):
+    """How the operator reads the taps of the serving pods, for conditions and gates."""
+
+    every_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 30.0
+    """How often each pod is asked. Unit: seconds."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """Longest wait for one answer. Unit: seconds."""
+    connections: Annotated[int, Field(ge=1, le=1000)] = 32
+    """Most pods asked at a time."""
+
+
+class PrometheusSettings(_Section):
+    """How the operator asks Prometheus (cluster.prometheusUrl) about the objectives."""
+
+    every_seconds: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
+    """How often, for all models together. Unit: seconds."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
+    """Longest wait for one answer. Unit: seconds."""
+
+
 class HttpSettings(_Section):
     """The operator's own HTTP endpoint: /healthz, /readyz, /metrics."""
 
@@ -101,6 +121,10 @@ class OperatorSettings(BaseSettings):
     """Leader election."""
     http: HttpSettings = HttpSettings()
     """Health and metrics."""
+    taps: TapsSettings = TapsSettings()
+    """Reading the taps."""
+    prometheus: PrometheusSettings = PrometheusSettings()
+    """Asking Prometheus."""
     cluster: ClusterSettings = Field(default_factory=ClusterSettings)
     """Images, resources and whatever else the spec of a LatentModel does not say."""
 

@@ -105,6 +105,10 @@ class Cache:
         """The model's pods."""
         return tuple(self._pods.get(model, {}).values())
 
+    def all_pods(self) -> Iterator[Pod]:
+        """Every model's pods."""
+        yield from self._pod_informer.store
+
     async def run(self) -> None:
         """Keep everything up to date until cancelled."""
         async with asyncio.TaskGroup() as group:

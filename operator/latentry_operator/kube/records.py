@@ -16,6 +16,8 @@ from latentry_operator.kube.store import version_of
 SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 """Selects every child of ours, and what KServe makes of them, since it hands labels down."""
 
+ADMIN_PORT = "admin"
+"""Name of the container port that the tap's admin API has."""
 _SHARED_FIELD_SETS = 4096
 _WAITING_IS_NORMAL = ("ContainerCreating", "PodInitializing")
 
@@ -99,6 +101,8 @@ class Pod:
         pool: the GPUPool whose devices it holds, empty on CPU.
         devices: how many of them.
         problem: why it does not run, empty where nothing is known to be wrong.
+        admin: host and port of its tap's admin API; None before it has an address and once it is to end.
+        ready: whether Services send it calls.
     """
 
     key: Key
@@ -108,6 +112,8 @@ class Pod:
     pool: str
     devices: int
     problem: str
+    admin: tuple[str, int] | None = None
+    ready: bool = False
 
 
 def key_of(obj: Obj) -> Key:
@@ -198,6 +204,7 @@ def pod(obj: Obj) -> Pod:
     metadata, status = obj["metadata"], obj.get("status") or {}
     labels = metadata.get("labels") or {}
     ended = status.get("phase") in ("Succeeded", "Failed")
+    leaves = ended or "deletionTimestamp" in metadata
     return Pod(
         key=key_of(obj),
         version=version_of(metadata["resourceVersion"]),
@@ -205,8 +212,22 @@ def pod(obj: Obj) -> Pod:
         revision=labels.get(REVISION_LABEL, ""),
         pool="" if ended else labels.get(POOL_LABEL, ""),
         devices=_devices(obj.get("spec") or {}),
-        problem="" if ended or "deletionTimestamp" in metadata else _problem(status),
+        problem="" if leaves else _problem(status),
+        admin=None if leaves else _admin(obj.get("spec") or {}, status),
+        ready=not leaves
+        and any(
+            condition.get("type") == "Ready" and condition.get("status") == "True"
+            for condition in status.get("conditions") or ()
+        ),
     )
+
+
+def _admin(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[str, int] | None:
+    if status.get("phase") != "Running" or not status.get("podIP"):
+        return None
+    ports = (port for entry in spec.get("containers") or () for port in entry.get("ports") or ())
+    number = next((port["containerPort"] for port in ports if port.get("name") == ADMIN_PORT), None)
+    return None if number is None else (status["podIP"], number)
 
 
 def _devices(spec: Mapping[str, Any]) -> int:

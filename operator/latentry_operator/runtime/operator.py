@@ -24,6 +24,7 @@ from latentry_operator.kube.events import EventRecorder
 from latentry_operator.kube.kinds import Key
 from latentry_operator.kube.lease import Election, LeaseSettings
 from latentry_operator.runtime.http import serve_http
+from latentry_operator.runtime.knowledge import Knowledge
 from latentry_operator.runtime.logs import configure_logging, current_object
 from latentry_operator.runtime.metrics import OperatorMetrics
 from latentry_operator.runtime.pools import USE_SECONDS, Pools
@@ -99,6 +100,7 @@ class Operator:
         )
         self._events = EventRecorder(self._client, instance=self._identity, now=_now, clock=time.monotonic)
         self._pools = Pools(self._client, self.cache, now=_now, changed=self._pool_changed, look_again=self._models.add)
+        self._knowledge = Knowledge(settings, self.cache, lambda key: self._models.add_later(key, TOUCH_SECONDS))
         self._reconciler = Reconciler(
             Deps(
                 client=self._client,
@@ -108,6 +110,8 @@ class Operator:
                 pools=self._pools,
                 settings=settings.cluster,
                 now=_now,
+                taps=self._knowledge.taps.facts,
+                budgets=self._knowledge.budgets,
             )
         )
         self.port = 0
@@ -183,6 +187,7 @@ class Operator:
         self._all_again()
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._knowledge.run())
                 group.create_task(self._drain("LatentModel", self._models, self._settings.workers, self._model))
                 group.create_task(self._drain("GPUPool", self._pool_names, _POOL_WORKERS, self._pools.reconcile))
         finally:

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from latentry_operator.api.latentmodel import LatentModel
 from latentry_operator.kube.apply import Applied, Applier, Effect
@@ -15,12 +16,13 @@ from latentry_operator.kube.events import EventRecorder
 from latentry_operator.kube.kinds import LATENT_MODEL, Key, Kind, Obj
 from latentry_operator.kube.status import write_status
 from latentry_operator.plan.facts import ClusterSettings
+from latentry_operator.plan.tap_facts import TapFacts
 from latentry_operator.runtime.capabilities import capabilities
 from latentry_operator.runtime.decide import Decision, decide, invalid, leftovers, unwanted
 from latentry_operator.runtime.observe import WORKLOADS, Seen, Specs, observe
 from latentry_operator.runtime.pools import Pools
 from latentry_operator.runtime.report import Report, happenings, restored
-from latentry_operator.status.facts import Refusal
+from latentry_operator.status.facts import Refusal, SloFacts
 from latentry_operator.status.reasons import AcceptedReason
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ NAME_TAKEN_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What reconciling needs."""
+    """What reconciling needs; ``taps`` and ``budgets`` (of a model's revision) read memory only."""
 
     client: Client
     cache: Cache
@@ -40,6 +42,8 @@ class Deps:
     pools: Pools
     settings: ClusterSettings
     now: Callable[[], datetime]
+    taps: Callable[[Key], tuple[TapFacts, ...]] = lambda _: ()
+    budgets: Callable[[Key, str], SloFacts] = lambda *_: SloFacts()
 
 
 class Reconciler:
@@ -132,6 +136,7 @@ class Reconciler:
 
     async def _report(self, report: Report) -> None:
         deps, record = self._deps, report.seen.record
+        report = replace(report, taps=deps.taps(record.key), budgets=partial(deps.budgets, record.key))
         status = report.status(deps.now())
         for happening in happenings(record, status):
             deps.events.tell(LATENT_MODEL, record, happening)

@@ -1,8 +1,8 @@
 """What a pass over a model has to say: its status, and events about what changed."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from latentry_operator.api.labels import MODEL_LABEL
@@ -11,12 +11,14 @@ from latentry_operator.api.status import LatentModelStatus, ModelAddress
 from latentry_operator.kube.apply import Applied, Effect
 from latentry_operator.kube.events import Happening
 from latentry_operator.kube.records import Stored
+from latentry_operator.plan.tap_facts import TapFacts
 from latentry_operator.render.service import address
 from latentry_operator.runtime.decide import Decision
 from latentry_operator.runtime.observe import Seen, status_of
-from latentry_operator.status.facts import ModelFacts, Refusal
+from latentry_operator.status.facts import ModelFacts, Refusal, RevisionFacts, SloFacts
 from latentry_operator.status.model import model_status, transitions
 from latentry_operator.status.reasons import EventReason
+from latentry_operator.status.watching import complaint
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class Report:
 
     Attributes:
         model: None when its spec cannot be read.
+        taps: of all its pods.
+        budgets: what is known of the objectives of the revision that carries the traffic.
         decision: None when there was none.
         refusal: why nothing, or not everything, was carried out.
         cleanup: what of a deleted model is in the way.
@@ -37,6 +41,8 @@ class Report:
     refusal: Refusal | None = None
     cleanup: str = ""
     failure: str = ""
+    taps: tuple[TapFacts, ...] = ()
+    budgets: Callable[[str], SloFacts] = lambda _: SloFacts()
 
     def status(self, now: datetime) -> LatentModelStatus:
         """The status that follows."""
@@ -46,16 +52,19 @@ class Report:
         serving = (
             decision.target if decision is not None and traffic == decision.target.name else seen.revision(traffic)
         )
+        name = serving.name if serving is not None else ""
         facts = ModelFacts(
             generation=seen.record.generation,
             refusal=self.refusal,
             workload=decision.plan.workload if decision is not None else None,
             notes=(decision.plan.workload_reason, *decision.plan.notes) if decision is not None else (),
-            serving=serving,
-            target=decision.target if decision is not None else None,
+            serving=self._explained(serving),
+            target=self._explained(decision.target) if decision is not None else None,
             cleanup=self.cleanup,
             failure=self.failure,
             slo=self.model.spec.slo if self.model is not None else None,
+            taps=self._taps_of(name),
+            budgets=self.budgets(name),
         )
         return model_status(
             facts,
@@ -65,6 +74,15 @@ class Report:
             selector=f"{MODEL_LABEL}={seen.owner.name}",
             address=address(decision.plan) if decision is not None else before.address or ModelAddress(),
         )
+
+    def _explained(self, revision: RevisionFacts | None) -> RevisionFacts | None:
+        """With what its taps complain of, where nobody else has said what is wrong."""
+        if revision is None or revision.problem:
+            return revision
+        return replace(revision, problem=complaint(self._taps_of(revision.name)))
+
+    def _taps_of(self, revision: str) -> tuple[TapFacts, ...]:
+        return tuple(tap for tap in self.taps if tap.revision == revision)
 
 
 def happenings(record: Stored, status: LatentModelStatus) -> Iterator[Happening]:

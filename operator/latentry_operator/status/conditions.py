@@ -1,58 +1,28 @@
 """One function per condition of a LatentModel; each answers one question with a reason and a sentence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from latentry_operator.api.status import Condition, ConditionStatus, ConditionType
 from latentry_operator.status.facts import ModelFacts, RevisionFacts
-from latentry_operator.status.reasons import (
-    AcceptedReason,
-    AvailableReason,
-    DriftingReason,
-    ProgressingReason,
-    SloMetReason,
-)
+from latentry_operator.status.finding import Finding, repeated, stamped
+from latentry_operator.status.objectives import slo_met
+from latentry_operator.status.reasons import AcceptedReason, AvailableReason, ProgressingReason
+from latentry_operator.status.watching import drifting, healthy
 
-TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
-_LONGEST = 32768
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A condition without its times."""
-
-    type: str
-    status: ConditionStatus
-    reason: str
-    message: str
+TRUE, FALSE = ConditionStatus.TRUE, ConditionStatus.FALSE
 
 
 def conditions(facts: ModelFacts, before: Sequence[Condition], now: str) -> tuple[Condition, ...]:
     """All conditions; ``now`` (RFC 3339) becomes the transition time of those whose status differs from ``before``."""
-    findings = (accepted(facts), available(facts), progressing(facts), drifting(facts), slo_met(facts))
+    findings = (
+        accepted(facts),
+        available(facts),
+        progressing(facts),
+        drifting(facts, repeated(ConditionType.DRIFTING, before)),
+        healthy(facts, repeated(ConditionType.HEALTHY, before)),
+        slo_met(facts, repeated(ConditionType.SLO_MET, before)),
+    )
     return stamped(findings, facts.generation, before, now)
-
-
-def stamped(
-    findings: Sequence[Finding], generation: int, before: Sequence[Condition], now: str
-) -> tuple[Condition, ...]:
-    """Findings as conditions; the transition time moves only where the status does."""
-    old = {condition.type: condition for condition in before}
-    result = []
-    for finding in findings:
-        previous = old.get(finding.type)
-        same = previous is not None and previous.status is finding.status
-        result.append(
-            Condition(
-                type=finding.type,
-                status=finding.status,
-                observed_generation=generation,
-                last_transition_time=previous.last_transition_time if previous is not None and same else now,
-                reason=finding.reason,
-                message=finding.message[:_LONGEST],
-            )
-        )
-    return tuple(result)
 
 
 def accepted(facts: ModelFacts) -> Finding:
@@ -103,22 +73,6 @@ def progressing(facts: ModelFacts) -> Finding:
         return Finding(kind, TRUE, ProgressingReason.DEPLOYING, message)
     only_number = target.current and target.updated >= target.replicas
     return Finding(kind, TRUE, ProgressingReason.SCALING if only_number else ProgressingReason.REPLACING, message)
-
-
-def drifting(_: ModelFacts) -> Finding:
-    """Does live traffic differ from the profile?"""
-    message = "the operator does not evaluate drift in this release"
-    return Finding(ConditionType.DRIFTING, UNKNOWN, DriftingReason.NOT_EVALUATED, message)
-
-
-def slo_met(facts: ModelFacts) -> Finding:
-    """Are all objectives kept over their period?"""
-    slo = facts.slo
-    if slo is not None and not slo.latency and slo.availability is None and slo.quality is None:
-        message = "the spec sets no objective"
-        return Finding(ConditionType.SLO_MET, UNKNOWN, SloMetReason.NO_OBJECTIVES, message)
-    message = "the operator does not evaluate objectives in this release; the taps' /slis shows what they measure"
-    return Finding(ConditionType.SLO_MET, UNKNOWN, SloMetReason.NOT_EVALUATED, message)
 
 
 def _ready(count: int, revision: RevisionFacts) -> str:

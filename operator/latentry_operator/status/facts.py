@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from latentry_operator.api.objectives import Slo
 from latentry_operator.api.status import Workload
+from latentry_operator.plan.tap_facts import LastMinute, TapFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,40 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """One objective, as Prometheus' recorded series have it, rounded so that it changes rarely.
+
+    Attributes:
+        slo: the objective's label: ``availability``, ``latency-50ms``, ``quality``, ``anomaly-rate``.
+        remaining: share of the period's error budget that is left at least; negative beyond it.
+        burn: errors of the last hour come at most so many times as fast as the objective allows; None without data.
+    """
+
+    slo: str
+    remaining: float
+    burn: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SloFacts:
+    """What is known of a model's objectives.
+
+    Attributes:
+        watched: whether there is a Prometheus to ask.
+        asked: whether it has been asked.
+        problem: why it gave no answer, empty when it did.
+        budgets: of the objectives that have series.
+        last_minute: what the taps measured themselves, None when that says nothing.
+    """
+
+    watched: bool = False
+    asked: bool = False
+    problem: str = ""
+    budgets: tuple[Budget, ...] = ()
+    last_minute: LastMinute | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """One LatentModel as it was seen.
 
@@ -63,6 +98,8 @@ class ModelFacts:
         cleanup: what of a deleted model of this name is in the way, else empty.
         failure: what the API server refused when the spec was carried out, else empty.
         slo: the objectives.
+        taps: of the pods of the revision that carries the traffic.
+        budgets: what is known of the objectives.
     """
 
     generation: int
@@ -74,3 +111,5 @@ class ModelFacts:
     cleanup: str = ""
     failure: str = ""
     slo: Slo | None = None
+    taps: tuple[TapFacts, ...] = ()
+    budgets: SloFacts = SloFacts()

@@ -1,8 +1,8 @@
 """The whole status of a LatentModel, and what its changes are worth telling as events."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from latentry_operator.api.status import (
     Condition,
@@ -14,8 +14,11 @@ from latentry_operator.api.status import (
 )
 from latentry_operator.status.conditions import conditions
 from latentry_operator.status.facts import ModelFacts
-from latentry_operator.status.reasons import ProgressingReason
+from latentry_operator.status.reasons import DriftingReason, ProgressingReason
+from latentry_operator.status.watching import told_of_bundle
+from latentry_serving.contract.units import ByteSize
 
+_LONGEST_VERSION = 128
 _BAD_REASONS = (ProgressingReason.STALLED, ProgressingReason.APPLY_FAILED)
 
 
@@ -52,9 +55,10 @@ def model_status(
         old = before.stable
         told = old if old is not None and old.revision == serving.name else StableStatus(revision=serving.name)
         target = facts.target is not None and facts.target.name == serving.name
-        stable = told.model_copy(
-            update={"ready_replicas": serving.available, "digest": digest if target else told.digest}
-        )
+        update: dict[str, Any] = {"ready_replicas": serving.available, "digest": digest if target else told.digest}
+        if (bundle := told_of_bundle(facts.taps)) is not None:
+            update |= {"version": bundle[0][:_LONGEST_VERSION], "bundle_bytes": ByteSize(bundle[1])}
+        stable = told.model_copy(update=update)
     return LatentModelStatus(
         observed_generation=facts.generation,
         conditions=conditions(facts, before.conditions, now),
@@ -85,3 +89,28 @@ def transitions(before: Sequence[Condition], after: Sequence[Condition]) -> Iter
     elif available is not None and ConditionType.AVAILABLE in old:
         down = available.status is ConditionStatus.FALSE
         yield Transition("Warning" if down else "Normal", available.reason, available.message)
+    yield from _judgements(changed, old)
+
+
+_BAD = {
+    ConditionType.DRIFTING: ConditionStatus.TRUE,
+    ConditionType.HEALTHY: ConditionStatus.FALSE,
+    ConditionType.SLO_MET: ConditionStatus.FALSE,
+}
+
+
+def _judgements(changed: Mapping[str, Condition], old: Mapping[str, Condition]) -> Iterator[Transition]:
+    """What began to be wrong, which taps cannot be read any more, and what is as it should be again."""
+    for kind, bad in _BAD.items():
+        condition, before = changed.get(kind), old.get(kind)
+        if condition is None:
+            continue
+        if condition.status is bad or _unseen(condition):
+            yield Transition("Warning", condition.reason, condition.message)
+        elif condition.status is not ConditionStatus.UNKNOWN and before and (before.status is bad or _unseen(before)):
+            yield Transition("Normal", condition.reason, condition.message)
+
+
+def _unseen(condition: Condition) -> bool:
+    # Healthy says the same of the same taps, and a silent Prometheus is no model's news.
+    return condition.type == ConditionType.DRIFTING and condition.reason == DriftingReason.TAPS_UNREACHABLE

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from latentry_operator.api.gpupool import GPUPool
 from latentry_operator.api.status import ConditionStatus, GPUPoolStatus, PoolUser
-from latentry_operator.status.conditions import Finding, stamped
+from latentry_operator.status.finding import Finding, stamped
 from latentry_operator.status.reasons import PoolReason
 from latentry_serving.contract.errors import Problem
 

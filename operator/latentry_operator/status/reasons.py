@@ -9,6 +9,7 @@ __all__ = [
     "AvailableReason",
     "DriftingReason",
     "EventReason",
+    "HealthyReason",
     "PoolReason",
     "ProgressingReason",
     "SloMetReason",
@@ -64,17 +65,62 @@ class ProgressingReason(StrEnum):
 class DriftingReason(StrEnum):
     """What is known of drift."""
 
+    NO_DRIFT = "NoDrift"
+    """No ready replica's tap alarms, and at least one has judged every watched tensor."""
+    DRIFT_DETECTED = "DriftDetected"
+    """A ready replica's tap alarms; the message has the tensor, the statistic, since when and what it looks like."""
+    INSUFFICIENT_DATA = "InsufficientData"
+    """No tap alarms, and none has judged every watched tensor yet: too little traffic so far."""
+    NOT_WATCHED = "NotWatched"
+    """Nothing is held against a profile; the message says why and what to do."""
+    TAPS_UNREACHABLE = "TapsUnreachable"
+    """No tap that answers alarms, but a ready replica's does not answer as a tap would; the message names it."""
+    NO_REPLICA_READY = "NoReplicaReady"
+    """No replica takes calls, so there is nothing to judge."""
     NOT_EVALUATED = "NotEvaluated"
-    """The operator does not read the taps' drift reports in this release; each tap's admin port serves its own."""
+    """The operator has not asked every tap yet since it began to lead; a matter of seconds."""
+
+
+class HealthyReason(StrEnum):
+    """What is known of the model's own health: its outputs, golden probes and bundle."""
+
+    HEALTHY = "Healthy"
+    """Golden probes pass, and at least one replica has judged every measure; none alarms."""
+    MODEL_UNHEALTHY = "ModelUnhealthy"
+    """A measure of the encoder, the reconstruction or the posterior alarms; the message names it."""
+    GOLDEN_PROBE_FAILING = "GoldenProbeFailing"
+    """A replica gives other outputs than recorded for a golden input."""
+    BUNDLE_REFUSED = "BundleRefused"
+    """A replica found another bundle than the promised one, or damaged files."""
+    INSUFFICIENT_DATA = "InsufficientData"
+    """Nothing is wrong so far, but there was too little traffic to judge every measure."""
+    NOT_WATCHED = "NotWatched"
+    """Golden probes pass; outputs are not watched, the message says why."""
+    TAPS_UNREACHABLE = "TapsUnreachable"
+    """Nothing is known to be wrong, but a ready replica's tap does not answer; the message names it."""
+    NO_REPLICA_READY = "NoReplicaReady"
+    """No replica takes calls, so there is nothing to judge."""
+    NOT_EVALUATED = "NotEvaluated"
+    """The operator has not asked every tap yet since it began to lead; a matter of seconds."""
 
 
 class SloMetReason(StrEnum):
     """What is known of the objectives."""
 
-    NOT_EVALUATED = "NotEvaluated"
-    """The operator does not evaluate objectives in this release; each tap's admin port serves its measurements."""
+    OBJECTIVES_MET = "ObjectivesMet"
+    """Every objective has error budget left."""
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    """An objective has used up its error budget; the message names it."""
+    NO_DATA = "NoData"
+    """Prometheus has no series of an objective: no traffic yet, or its rules or scrapes are missing."""
+    PROMETHEUS_UNREACHABLE = "PrometheusUnreachable"
+    """Prometheus did not answer, or answered with an error; the message has its words."""
+    NO_PROMETHEUS = "NoPrometheus"
+    """The setting cluster.prometheusUrl is empty, so objectives cannot be followed over their period."""
     NO_OBJECTIVES = "NoObjectives"
     """The spec sets no objective."""
+    NOT_EVALUATED = "NotEvaluated"
+    """Prometheus has not been asked yet since this operator began to lead; a matter of seconds."""
 
 
 class PoolReason(StrEnum):

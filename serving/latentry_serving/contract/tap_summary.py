@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from latentry_serving.contract.drift_report import HealthState, Watching
-from latentry_serving.contract.metrics import BundleState, Outcome
+from latentry_serving.contract.metrics import BundleState, Outcome, ProbeOutcome
+from latentry_serving.contract.operations import Operation
 
 MOST_ENTRIES = 16
 """Of each list: the document stays small whatever goes wrong at once."""
@@ -28,6 +29,15 @@ class BundleSummary(_Document):
     """Why it is refused."""
 
 
+class ProbeFailure(_Document):
+    """A golden probe that did not pass."""
+
+    operation: Operation
+    outcome: ProbeOutcome
+    detail: str
+    """Why, as a sentence with its numbers."""
+
+
 class ProbesSummary(_Document):
     """The latest golden probe of each operation."""
 
@@ -35,8 +45,8 @@ class ProbesSummary(_Document):
     """Operations that were not probed yet."""
     passed: int
     """Operations whose latest probe passed."""
-    failures: list[str] = Field(max_length=MOST_ENTRIES)
-    """``operation: outcome: detail`` of those whose latest probe did not."""
+    failures: list[ProbeFailure] = Field(max_length=MOST_ENTRIES)
+    """Those whose latest probe did not."""
 
 
 class TrafficSummary(_Document):

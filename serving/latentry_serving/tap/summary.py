@@ -1,6 +1,6 @@
 """`/summary` of the admin API: what the operator reads of this pod."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from latentry_serving.contract.tap_summary import (
     DriftSummary,
     HealthProblem,
     HealthSummary,
+    ProbeFailure,
     ProbesSummary,
     TapSummary,
     TrafficSummary,
@@ -64,7 +65,9 @@ def summary_router(
 
 def bundle_summary(report: BundleReport) -> BundleSummary:
     """The bundle in short."""
-    return BundleSummary(state=report.state, bytes=report.bytes, problems=_short(report.problems))
+    return BundleSummary(
+        state=report.state, bytes=report.bytes, problems=[text[:_LONGEST] for text in report.problems[:MOST_ENTRIES]]
+    )
 
 
 def probes_summary(report: ProbesReport) -> ProbesSummary:
@@ -73,13 +76,11 @@ def probes_summary(report: ProbesReport) -> ProbesSummary:
     return ProbesSummary(
         waiting=outcomes.count(None),
         passed=outcomes.count(ProbeOutcome.PASSED),
-        failures=_short(
-            [
-                f"{entry.operation}: {entry.outcome}: {entry.detail}"
-                for entry in report.operations
-                if entry.outcome not in (None, ProbeOutcome.PASSED)
-            ]
-        ),
+        failures=[
+            ProbeFailure(operation=entry.operation, outcome=entry.outcome, detail=entry.detail[:_LONGEST])
+            for entry in report.operations
+            if entry.outcome is not None and entry.outcome is not ProbeOutcome.PASSED
+        ],
     )
 
 
@@ -143,7 +144,3 @@ def health_summary(report: ModelHealth) -> HealthSummary:
         verdict=report.verdict,
         problems=problems[:MOST_ENTRIES],
     )
-
-
-def _short(texts: Sequence[str]) -> list[str]:
-    return [text[:_LONGEST] for text in texts[:MOST_ENTRIES]]

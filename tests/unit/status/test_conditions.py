@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from latentry_operator.api.objectives import Slo
 from latentry_operator.api.status import (
     Condition,
     ConditionStatus,
@@ -86,11 +85,6 @@ def test_progressing(facts: ModelFacts, status: str, reason: str) -> None:
 def test_a_pods_problem_is_told_until_it_is_over() -> None:
     assert "no image" in questions.progressing(replace(FINE, target=STARTING)).message
     assert "no image" not in questions.available(replace(FINE, serving=replace(DONE, problem="no image"))).message
-
-
-def test_objectives_are_unknown_for_two_reasons() -> None:
-    assert questions.slo_met(FINE).reason == "NotEvaluated"
-    assert questions.slo_met(replace(FINE, slo=Slo())).reason == "NoObjectives"
 
 
 def test_times_move_with_the_status_only() -> None:

@@ -170,7 +170,9 @@ def test_probes_by_outcome() -> None:
         probe(Operation.SCORE, ProbeOutcome.NON_FINITE),
     ]
     found = probes_summary(ProbesReport(passed=False, postponed={}, operations=operations))
-    assert (found.waiting, found.passed, found.failures) == (1, 1, ["score: non_finite: why"])
+    (failure,) = found.failures
+    assert (found.waiting, found.passed) == (1, 1)
+    assert (failure.operation, failure.outcome, failure.detail) == (Operation.SCORE, ProbeOutcome.NON_FINITE, "why")
 
 
 def test_a_refused_bundle_says_why_in_few_words() -> None:
