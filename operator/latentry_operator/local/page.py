@@ -59,13 +59,16 @@ def page_app(snapshots: Snapshots) -> FastAPI:
 
 
 def _model(snapshot: Snapshot) -> PageModel:
+    where, message = snapshot.addresses, snapshot.message
+    if where is not None and snapshot.phase is Phase.READY:
+        message = f"HTTP {where.http}, gRPC {where.grpc}"
     return PageModel(
         name=snapshot.name,
         version=snapshot.version,
         api=f"models/{snapshot.name}/",
         documents=list(TapDocument) if snapshot.phase in _ANSWERING else [],
         phase=snapshot.phase,
-        message=snapshot.message,
+        message=message,
     )
 
 

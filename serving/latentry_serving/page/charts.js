@@ -59,11 +59,11 @@ export class Chart {
 // Series over time below a line at 1, where an alarm is; alarms(): [from, to] in Unix seconds, shaded.
 export function timelineOptions({ series, alarms, hover }) {
   return {
-    padding: [10, 12, 0, 0],
+    padding: [10, 28, 0, 0],
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: { y: { range: (plot, low, high) => [0, Math.max(1.25, (high ?? 1) * 1.08)] } },
     axes: [
-      axis({ values: (plot, splits) => splits.map((at) => clock(at)), space: 90 }),
+      axis({ size: 30, values: (plot, splits) => splits.map((at) => clock(at)), space: 90 }),
       axis({ size: 44, values: (plot, splits) => splits.map((v) => (v >= CAP ? `≥ ${CAP}` : v)) }),
     ],
     series: [
@@ -130,6 +130,7 @@ export function barOptions({ name, marks = () => [], every = 1, value = (v) => v
     },
     axes: [
       axis({
+        size: 30,
         grid: { show: false },
         splits: (plot) => plot.data[0].filter((index) => index % every === 0),
         values: (plot, splits) => splits.map(name),

@@ -12,6 +12,10 @@ export function count(value) {
   return value == null ? DASH : whole.format(value);
 }
 
+export function plural(value, noun) {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
 export function rate(value) {
   if (value == null) return DASH;
   return value >= 100 ? whole.format(value) : value.toFixed(value >= 10 ? 1 : 2);

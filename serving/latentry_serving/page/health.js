@@ -59,7 +59,7 @@ function measure(part, one) {
   return {
     key: `${part.part} ${one.measure}`,
     tone: alarm ? "bad" : "",
-    cells: [words(one.measure), state, number(one.value), number(one.expected), one.unit, pValue(one.pValue), { text: capital(meaning), wrap: true }],
+    cells: [words(one.measure), part.part, state, number(one.value), number(one.expected), one.unit, pValue(one.pValue), { text: capital(meaning), wrap: true }],
   };
 }
 

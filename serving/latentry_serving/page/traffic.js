@@ -1,7 +1,7 @@
 // Rates, errors and quantiles of the last minute, and the connections.
 import { $, setRows, setTerms, setText } from "./dom.js";
 import { spark } from "./charts.js";
-import { DASH, age, capital, count, rate, seconds, share, words } from "./format.js";
+import { DASH, age, capital, count, plural, rate, seconds, share, words } from "./format.js";
 
 const REMEMBERED = 150; // answers, five minutes of them: the small lines are of this page's life
 const FAULTS = ["server_error", "deadline_exceeded", "upstream_unavailable", "reset"];
@@ -31,10 +31,14 @@ export class Traffic {
     for (const name of ["p50", "p90", "p99"]) {
       this.tile(name, latency[name], seconds, `${seconds(total.latencySeconds[name])} since the start`);
     }
-    this.tile("flight", inFlight, count, `${count(sum(Object.values(slis.connections)))} connections`);
+    this.tile("flight", inFlight, count, `${plural(sum(Object.values(slis.connections)), "connection")} open`);
     $("tile-errors").parentElement.classList.toggle("bad", recent.errorRatio > 0);
     setText($("traffic-span"), `unary inference of the last ${age(recent.seconds)}; the tap is up for ${age(slis.uptimeSeconds)}`);
-    setRows($("operations"), slis.operations.filter((row) => row.total.requests || row.kind === "unary").map(operation), "No operation.");
+    const used = slis.operations.filter((row) => row.total.requests || row.inFlight);
+    const idle = new Set(slis.operations.map((row) => row.operation));
+    for (const row of used) idle.delete(row.operation);
+    setRows($("operations"), used.map(operation), "No request yet.");
+    setText($("operations-idle"), idle.size ? `Without a request so far: ${[...idle].join(", ")}.` : "");
     setTerms($("connections"), connections(slis));
   }
 

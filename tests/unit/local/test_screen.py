@@ -14,7 +14,7 @@ READY = Snapshot(
     "1",
     Phase.READY,
     "serving",
-    addresses=Addresses("127.0.0.1:8080", "127.0.0.1:9000", "127.0.0.1:9400"),
+    addresses=Addresses("127.0.0.1:8080", "127.0.0.1:9000", "127.0.0.1:9400", "http://127.0.0.1:9500/#digits-vae"),
     traffic=Traffic(requests_per_second=12.34, p50_seconds=0.00135, p99_seconds=None, requests=40, errors=2),
 )
 
@@ -35,8 +35,23 @@ def test_lines_come_only_when_phase_or_message_changes() -> None:
 def test_json_lines_carry_the_whole_snapshot() -> None:
     data = json.loads(json_line(READY))
     assert data["phase"] == "Ready"
-    assert data["addresses"] == {"http": "127.0.0.1:8080", "grpc": "127.0.0.1:9000", "admin": "127.0.0.1:9400"}
+    assert data["addresses"] == {
+        "http": "127.0.0.1:8080",
+        "grpc": "127.0.0.1:9000",
+        "admin": "127.0.0.1:9400",
+        "page": "http://127.0.0.1:9500/#digits-vae",
+    }
     assert data["traffic"]["errors"] == 2
+
+
+def test_notes_are_for_people() -> None:
+    told = []
+    for output in (Output.PLAIN, Output.JSON, Output.LIVE):
+        target, stream = console()
+        with make_screen(output, target) as screen:
+            screen.note("page: http://127.0.0.1:9500/")
+        told.append("page: http://127.0.0.1:9500/" in stream.getvalue())
+    assert told == [True, False, True]
 
 
 def test_a_long_json_line_is_never_wrapped() -> None:
