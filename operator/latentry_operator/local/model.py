@@ -101,6 +101,7 @@ class LocalModel:
                     "admin": local.admin,
                     "upstream_http": server.addresses.http,
                     "upstream_grpc": server.addresses.grpc,
+                    "upstream_metrics": server.addresses.metrics,
                     "bundle_dir": str(local.bundle_dir.absolute()),
                     "drain_seconds": DRAIN_SECONDS,
                 }

@@ -58,7 +58,9 @@ def _triton_args(plan: ClusterPlan) -> list[str]:
         f"--http-port={plan.tap.upstream_http.port}",
         f"--grpc-address={plan.tap.upstream_grpc.host}",
         f"--grpc-port={plan.tap.upstream_grpc.port}",
-        "--allow-metrics=false",
+        f"--metrics-address={plan.tap.upstream_metrics.host}",
+        f"--metrics-port={plan.tap.upstream_metrics.port}",
+        f"--allow-gpu-metrics={str(bool(plan.placement.devices)).lower()}",
         f"--exit-timeout-secs={TRITON_EXIT_SECONDS}",
     ]
 

@@ -1,8 +1,10 @@
-"""How Prometheus finds the taps' metrics."""
+"""How Prometheus finds the metrics of the taps, and of the Tritons behind them."""
 
 from latentry_operator.api.labels import MODEL_LABEL, REVISION_LABEL
 from latentry_operator.plan.cluster import ClusterPlan
 from latentry_operator.render.manifest import Manifest, model_object, plain, selector
+from latentry_serving.contract import triton_metrics
+from latentry_serving.contract.ports import METRICS_PATH, TRITON_METRICS_PATH
 
 
 def pod_monitor(plan: ClusterPlan) -> Manifest | None:
@@ -16,8 +18,15 @@ def pod_monitor(plan: ClusterPlan) -> Manifest | None:
         spec={
             "selector": {"matchLabels": selector(plan)},
             "podTargetLabels": [MODEL_LABEL, REVISION_LABEL],
-            "podMetricsEndpoints": [{"port": "admin", "path": "/metrics"}],
+            "podMetricsEndpoints": [
+                {"port": "admin", "path": METRICS_PATH},
+                {"port": "admin", "path": TRITON_METRICS_PATH, "metricRelabelings": [_kept(triton_metrics.KEPT)]},
+            ],
         },
     )
     manifest["metadata"]["labels"] = plain(plan.settings.monitor_labels) | manifest["metadata"]["labels"]
     return manifest
+
+
+def _kept(names: tuple[str, ...]) -> Manifest:
+    return {"sourceLabels": ["__name__"], "regex": "|".join(names), "action": "keep"}

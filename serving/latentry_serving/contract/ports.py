@@ -10,3 +10,7 @@ UP_PAGE = 9500
 TRITON_HTTP = 18080
 TRITON_GRPC = 19000
 TRITON_METRICS = 18082
+
+METRICS_PATH = "/metrics"
+TRITON_METRICS_PATH = "/metrics/triton"
+"""On the tap's admin port."""

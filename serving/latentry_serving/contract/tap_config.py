@@ -178,6 +178,8 @@ class TapConfig(BaseModel):
     admin: Address = Address(host="0.0.0.0", port=ports.TAP_ADMIN)  # noqa: S104
     upstream_http: Address = Address(port=ports.TRITON_HTTP)
     upstream_grpc: Address = Address(port=ports.TRITON_GRPC)
+    upstream_metrics: Address = Address(port=ports.TRITON_METRICS)
+    """Triton's own metrics, shown at the admin port's `/metrics/triton`; nothing depends on them."""
 
     latency_buckets_seconds: tuple[float, ...] = metrics.DEFAULT_LATENCY_BUCKETS_SECONDS
     """Upper bounds of the latency histogram, ascending."""

@@ -32,6 +32,7 @@ from latentry_serving.tap.page_views import page_views
 from latentry_serving.tap.readiness import Readiness
 from latentry_serving.tap.slis import latency, slis
 from latentry_serving.tap.summary import summary_router
+from latentry_serving.tap.triton_metrics import triton_metrics_router
 from latentry_serving.tap.watchers import Watchers
 from latentry_serving.telemetry.bundle import BundleCollector
 from latentry_serving.telemetry.monitoring import MonitoringCollector
@@ -194,7 +195,8 @@ class Tap:
         registry = self.registry()
         self.watchers.start(registry)
         desk = self.watchers.monitoring
-        routers = [monitoring_router(desk), *([bundle_router(self.watch)] if self.watch else [])]
+        triton = triton_metrics_router(self._config.upstream_metrics)
+        routers = [monitoring_router(desk), triton, *([bundle_router(self.watch)] if self.watch else [])]
         routers.append(summary_router(self.slis, self.book, desk.report, self.watch))
         routers.append(page_views(self._config, self._readiness, self.latency, self._history))
         self._history.start()
