@@ -93,7 +93,12 @@ def rules(
     ] = None,
     namespace: Annotated[
         str | None,
-        typer.Option("--namespace", "-n", help="Of LatentModels that name none; left out: one machine, no namespace."),
+        typer.Option(
+            "--namespace",
+            "-n",
+            help="Of LatentModels that name none; left out: one machine, no namespace.",
+            show_default=False,
+        ),
     ] = None,
     operator: Annotated[bool, typer.Option("--operator", help="With the rules about operator and GPU pools.")] = False,
     runbook_url: Annotated[
@@ -101,15 +106,15 @@ def rules(
     ] = None,
 ) -> None:
     """Print or write Prometheus' recording rules and alerts for the objectives of LatentModels, without a cluster."""
-    from latentry_operator.render.rule_files import rule_files
+    from latentry_operator.render.rule_files import rule_documents, rules_text, write_rules
     from latentry_operator.slo.types import RuleSettings
 
     settings = RuleSettings() if runbook_url is None else RuleSettings(runbook_url=runbook_url)
-    texts = rule_files(files, settings, namespace=namespace, operator=operator)
+    documents = rule_documents(files, settings, namespace=namespace, operator=operator)
     if output is None:
-        typer.echo("".join(texts.values()), nl=False)
+        typer.echo(rules_text(documents), nl=False)
         return
-    for path in write_files(output, texts):
+    for path in write_rules(documents, output):
         typer.echo(f"wrote {path}")
 
 

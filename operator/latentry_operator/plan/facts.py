@@ -18,6 +18,7 @@ class Capabilities:
         kserve: serving.kserve.io/v1beta1 InferenceService and v1alpha1 ServingRuntime.
         keda: keda.sh/v1alpha1 ScaledObject.
         pod_monitor: monitoring.coreos.com/v1 PodMonitor.
+        prometheus_rule: monitoring.coreos.com/v1 PrometheusRule.
         http_route: gateway.networking.k8s.io/v1 HTTPRoute.
         grpc_route: gateway.networking.k8s.io/v1 GRPCRoute.
         pod_disruption_budget: the newest API of PodDisruptionBudgets, None without one.
@@ -27,6 +28,7 @@ class Capabilities:
     kserve: bool = True
     keda: bool = True
     pod_monitor: bool = True
+    prometheus_rule: bool = True
     http_route: bool = True
     grpc_route: bool = True
     pod_disruption_budget: Literal["policy/v1", "policy/v1beta1"] | None = "policy/v1"
@@ -71,10 +73,12 @@ class ClusterSettings:
         run_as: user and group id of every container; None leaves both to the cluster, as OpenShift wants it.
         endpoint_removal_seconds: how long a pod that ends still takes calls, until no proxy sends it any.
         device_overhead: memory of a device that CUDA's context, its libraries and Triton's pool take beside the models.
-        prometheus_url: where KEDA reads the taps' metrics; None where there is no Prometheus.
+        prometheus_url: where KEDA reads the taps' metrics and the operator the error budgets; None where there is no
+            Prometheus.
         cluster_domain: suffix of the Services' names.
-        admin_peers: who may reach the tap's admin port, as NetworkPolicy peers.
-        monitor_labels: labels of PodMonitors, where the Prometheus selects them by label.
+        admin_peers: who may reach the tap's admin port, as NetworkPolicy peers: Prometheus and the operator.
+        monitor_labels: labels of PodMonitors and PrometheusRules, where the Prometheus selects them by label.
+        runbook_url: what alerts link to: ``<runbook_url>/<alert>.md``.
     """
 
     triton_image: str = "nvcr.io/nvidia/tritonserver:25.06-py3"
@@ -91,3 +95,4 @@ class ClusterSettings:
     cluster_domain: str = "cluster.local"
     admin_peers: tuple[Mapping[str, Any], ...] = (MappingProxyType({"namespaceSelector": MappingProxyType({})}),)
     monitor_labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    runbook_url: str = "https://github.com/latentry/latentry/blob/main/docs/runbooks"

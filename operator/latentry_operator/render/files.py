@@ -23,6 +23,7 @@ PRESETS: Mapping[str, Capabilities] = MappingProxyType(
             kserve=False,
             keda=False,
             pod_monitor=False,
+            prometheus_rule=False,
             http_route=False,
             grpc_route=False,
             pod_disruption_budget="policy/v1beta1",

@@ -11,6 +11,7 @@ from latentry_operator.render.kserve.serving_runtime import serving_runtime
 from latentry_operator.render.manifest import Manifest, plain
 from latentry_operator.render.network_policy import network_policy
 from latentry_operator.render.pod_monitor import pod_monitor
+from latentry_operator.render.prometheus_rule import prometheus_rule
 from latentry_operator.render.service import service
 from latentry_operator.render.service_account import service_account
 
@@ -29,6 +30,7 @@ def render(plan: ClusterPlan, *, traffic: str | None = None) -> tuple[Manifest, 
         network_policy(plan),
         disruption_budget(plan),
         pod_monitor(plan),
+        prometheus_rule(plan),
         service(plan, traffic or plan.revision),
         *_workload(plan),
         autoscaler(plan),

@@ -24,6 +24,7 @@ def capabilities(served: Collection[Kind]) -> Capabilities:
         kserve=kinds.INFERENCE_SERVICE in served and kinds.SERVING_RUNTIME in served,
         keda=kinds.SCALED_OBJECT in served,
         pod_monitor=kinds.POD_MONITOR in served,
+        prometheus_rule=kinds.PROMETHEUS_RULE in served,
         http_route=kinds.HTTP_ROUTE in served,
         grpc_route=kinds.GRPC_ROUTE in served,
         pod_disruption_budget=budget,

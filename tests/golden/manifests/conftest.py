@@ -24,7 +24,12 @@ from latentry_operator.render import Manifest, render
 ROOT = Path(__file__).parents[3]
 CRDS = ROOT / "tests" / "data" / "crds"
 LEGACY = Capabilities(
-    kserve=False, keda=False, pod_monitor=False, pod_disruption_budget="policy/v1beta1", hpa="autoscaling/v2beta2"
+    kserve=False,
+    keda=False,
+    pod_monitor=False,
+    prometheus_rule=False,
+    pod_disruption_budget="policy/v1beta1",
+    hpa="autoscaling/v2beta2",
 )
 
 

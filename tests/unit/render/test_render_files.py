@@ -31,7 +31,7 @@ def test_comments_say_what_was_decided_and_what_is_missing() -> None:
     assert text.startswith("# LatentModel search/minilm: workload Auto became KServe: its CRDs are installed\n")
     assert "# scaling.metric Concurrency cannot be followed, 2 replicas run: the operator knows no Prometheus" in text
     scaled = render_files([SAMPLES / "encoder.yaml"], settings=ClusterSettings(prometheus_url="http://prometheus"))
-    assert "cannot be followed" not in scaled
+    assert "Concurrency cannot be followed" not in scaled
     assert "ScaledObject" in kinds(scaled)
 
 

@@ -298,7 +298,9 @@ def test_kserve_leaves_replicas_to_our_autoscaler(objects: Any) -> None:
 
 
 def test_what_the_cluster_does_not_know_is_not_rendered(objects: Any) -> None:
-    bare = Capabilities(kserve=False, keda=False, pod_monitor=False, pod_disruption_budget=None, hpa=None)
+    bare = Capabilities(
+        kserve=False, keda=False, pod_monitor=False, prometheus_rule=False, pod_disruption_budget=None, hpa=None
+    )
     found = objects(capabilities=bare, scaling={"maxReplicas": 3})
     assert set(found) == {"ServiceAccount", "ConfigMap", "NetworkPolicy", "Service", "Deployment"}
     old = objects(capabilities=Capabilities(pod_disruption_budget="policy/v1beta1"))
