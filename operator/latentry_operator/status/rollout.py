@@ -1,0 +1,85 @@
+"""The rollout's memory in a LatentModel's status, there and back: what is read is what was written."""
+
+from datetime import UTC, datetime
+
+from latentry_operator.api.status import RolloutStatus
+from latentry_operator.plan.rollout.reasons import RolloutReason
+from latentry_operator.plan.rollout.state import Held, Leaving, Phase, Rejection, RolloutState
+
+
+def rollout_status(state: RolloutState) -> RolloutStatus:
+    """The state as it stands in the status."""
+    held, leaving, rejection = state.held, state.leaving, state.rejection
+    return RolloutStatus(
+        phase=state.phase,
+        stable=state.stable or None,
+        candidate=state.candidate or None,
+        previous=state.previous or None,
+        step=state.step,
+        weight=state.weight,
+        since=_written(state.since),
+        looked=_written(state.looked),
+        observed_seconds=state.seconds,
+        healthy_seconds=state.healthy,
+        was_healthy=state.was_healthy,
+        paused=state.paused,
+        forced=state.forced,
+        relief=state.relief or None,
+        held=held.reason if held else None,
+        held_message=held.message if held else None,
+        leaving=leaving.revision if leaving else None,
+        leaving_weight=leaving.weight if leaving else 0,
+        leaving_seconds=leaving.seconds if leaving else 0.0,
+        rejected=rejection.revision if rejection else None,
+        rejected_policy=rejection.policy if rejection else None,
+        rejected_reason=rejection.reason if rejection else None,
+        rejected_message=rejection.message if rejection else None,
+        command=state.command or None,
+    )
+
+
+def rollout_state(status: RolloutStatus | None) -> RolloutState | None:
+    """The state that a status remembers; None when it remembers none, or in words of another release."""
+    if status is None:
+        return None
+    try:
+        return _state(status)
+    except ValueError:
+        return None
+
+
+def _state(status: RolloutStatus) -> RolloutState:
+    held = Held(RolloutReason(status.held), status.held_message or "") if status.held else None
+    leaving = Leaving(status.leaving, status.leaving_weight, status.leaving_seconds) if status.leaving else None
+    rejection = None
+    if status.rejected and status.rejected_reason:
+        reason = RolloutReason(status.rejected_reason)
+        rejection = Rejection(status.rejected, status.rejected_policy or "", reason, status.rejected_message or "")
+    return RolloutState(
+        phase=Phase(status.phase),
+        stable=status.stable or "",
+        candidate=status.candidate or "",
+        previous=status.previous or "",
+        step=status.step,
+        weight=status.weight,
+        since=_read(status.since),
+        looked=_read(status.looked),
+        seconds=status.observed_seconds,
+        healthy=status.healthy_seconds,
+        was_healthy=status.was_healthy,
+        paused=status.paused,
+        forced=status.forced,
+        relief=status.relief or "",
+        held=held,
+        leaving=leaving,
+        rejection=rejection,
+        command=status.command or "",
+    )
+
+
+def _written(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _read(text: str | None) -> float:
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
