@@ -65,6 +65,15 @@ class GPUSharing(StrEnum):
     TIME_SLICED = "TimeSliced"
 
 
+class DevicePrice(ApiModel):
+    """What one device of a pool costs."""
+
+    per_device_hour: Annotated[float, Field(ge=0, le=1_000_000, examples=[1.2])]
+    """Price of one device, slice or share. Unit: the currency per hour."""
+    currency: Annotated[str, Field(max_length=3, pattern=r"^[A-Z]{3}$", examples=["USD"])]
+    """The price's currency, as three capital letters of ISO 4217, such as USD or EUR. No unit."""
+
+
 class GPUPoolSpec(ApiModel):
     """How to reach the pool's nodes and what one of their devices is."""
 
@@ -98,8 +107,8 @@ class GPUPoolSpec(ApiModel):
     max_devices: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Most devices that all LatentModels together may use. While a model is replaced, its old pods' come on top. Unit:
     devices. Left out: no limit."""
-    price_per_hour: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
-    """Price of one device, for cost panels. Unit: your currency per hour. Left out: costs are not shown."""
+    price: DevicePrice | None = None
+    """What a device costs, for cost panels. Left out: costs are not shown."""
 
     @property
     def divided(self) -> bool:

@@ -27,6 +27,7 @@ from latentry_operator.runtime.http import serve_http
 from latentry_operator.runtime.knowledge import Knowledge
 from latentry_operator.runtime.logs import configure_logging, current_object
 from latentry_operator.runtime.metrics import OperatorMetrics
+from latentry_operator.runtime.model_metrics import ModelCollector
 from latentry_operator.runtime.pools import USE_SECONDS, Pools
 from latentry_operator.runtime.queue import WorkQueue
 from latentry_operator.runtime.reconcile import Deps, Reconciler
@@ -68,6 +69,8 @@ class Operator:
     def __init__(self, settings: OperatorSettings) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
+        self.leads = False
+        """Whether this one acts now."""
         self._identity = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self.metrics = OperatorMetrics(CollectorRegistry())
         self._tracing = Tracing(settings.otlp_endpoint)
@@ -98,6 +101,7 @@ class Operator:
             discovery_seconds=settings.api.discovery_seconds,
             listeners=listeners,
         )
+        self.metrics.registry.register(ModelCollector(self.cache, lambda: self.leads))
         self._events = EventRecorder(self._client, instance=self._identity, now=_now, clock=time.monotonic)
         self._pools = Pools(self._client, self.cache, now=_now, changed=self._pool_changed, look_again=self._models.add)
         self._knowledge = Knowledge(settings, self.cache, lambda key: self._models.add_later(key, TOUCH_SECONDS))
@@ -116,8 +120,6 @@ class Operator:
         )
         self.port = 0
         """Where HTTP is served, once it is."""
-        self.leads = False
-        """Whether this one acts now."""
 
     def stop(self) -> None:
         """Ask for an orderly end: passes stop where they are, which is safe anywhere, and the lead is given up."""
