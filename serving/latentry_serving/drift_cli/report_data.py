@@ -203,7 +203,8 @@ def _headline(evidence: Evidence, parts: Sequence[PartView]) -> Headline:
 def _drift_sentences(evidence: Evidence, drifted: Mapping[str, list[Drifted]], watched: Sequence[str]) -> list[str]:
     first = min((alarms[0] for alarms in drifted.values()), key=lambda alarm: (alarm.window, alarm.smallest_p))
     tensor = first.explanation.alarm.tensor
-    when = f"since input {first.since_row}{_at(evidence, first.since_row)}"
+    when = f"since input {first.since_row}" if first.since_row else "from the first input on"
+    when += _at(evidence, first.since_row)
     told = [f"{tensor} left the undrifted range first, {when}: looks like {first.explanation.look.sentence}."]
     others = [name for name in drifted if name != tensor]
     if others:

@@ -53,8 +53,7 @@ def dimension_view(profile: TensorProfile, live: Array, reference: Expected, d: 
     column = column[np.isfinite(column)]
     edges = profile.reference.bin_edges[d]
     used = edges[np.isfinite(edges)]
-    above = np.array([[(column > edge).sum()] for edge in used], np.int64).reshape(len(used), 1)
-    counts = bins.counts_from_above(above, len(column))[0]
+    counts = np.bincount(np.searchsorted(used, column), minlength=len(used) + 1)
     # Merged bins lie behind the last finite edge and are empty.
     shares = reference.shares[d, : len(used) + 1]
     table = profile.reference
