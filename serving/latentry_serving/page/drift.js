@@ -67,7 +67,8 @@ export class DriftView {
     const signature = JSON.stringify(alarms);
     if (place.signature === signature) return;
     place.signature = signature;
-    place.replaceChildren(...alarms.map(alarmCard));
+    const tensors = [...new Set(alarms.map((alarm) => alarm.tensor))];
+    place.replaceChildren(...tensors.map((tensor) => alarmCard(tensor, alarms.filter((alarm) => alarm.tensor === tensor))));
   }
 
   remember(answer) {
@@ -112,15 +113,15 @@ export class DriftView {
   }
 
   legend(index) {
-    const at = index ?? this.table[0].length - 1;
+    const times = this.table[0];
+    const at = index ?? times.length - 1;
     const items = this.series.map(({ label, tone, dash }, i) => {
       const swatch = make("span", { className: dash ? "swatch dashed" : "swatch" });
       swatch.style.borderColor = `var(--${tone})`;
-      const value = this.table[i + 1]?.[at];
+      const value = this.table[i + 1]?.slice(0, at + 1).findLast((known) => known != null);
       return make("li", {}, swatch, `${label} ${value == null ? DASH : value.toFixed(2)}`);
     });
-    const time = this.table[0][at];
-    if (time != null) items.unshift(make("li", {}, moment(time)));
+    if (at in times) items.unshift(make("li", {}, moment(times[at])));
     $("drift-legend").replaceChildren(...items);
   }
 }
@@ -167,23 +168,39 @@ function statistic(tensor, one) {
   };
 }
 
-function alarmCard(alarm) {
-  const rows = alarm.dimensions.map((part) => ({
-    key: String(part.dimension),
-    cells: [`Dimension ${part.dimension}`, { text: share(part.share), bar: part.share }, number(part.meanShift, 3), `${number(part.spread, 3)} ×`],
-  }));
-  const head = make("tr", {}, ...["Contributor", "Share", "Mean shift (reference SD)", "Spread (of the reference's)"].map((text, i) => make("th", { scope: "col", className: i > 1 ? "num" : "" }, text)));
-  const table = make("table", {}, make("thead", {}, head), make("tbody"));
-  setRows(table, rows);
-  const name = `${alarm.tensor}, ${words(alarm.statistic)}`;
+// One card for each tensor: several statistics see the same change. The furthest one speaks for them.
+function alarmCard(tensor, alarms) {
+  const lead = alarms.reduce((most, one) => (beyond(one) > beyond(most) ? one : most));
+  const since = Math.min(...alarms.map((alarm) => alarm.sinceSeconds));
+  const others = alarms.length > 1 ? `${alarms.length} statistics: ${alarms.map((alarm) => words(alarm.statistic)).join(", ")}` : words(lead.statistic);
+  const explained = alarms.map((alarm) => make("pre", {}, alarm.text));
   return make(
     "article",
     { className: "alarm" },
-    make("h3", {}, make("span", { className: "pill bad" }, "drift alarm"), name),
-    make("p", { className: "muted" }, `Raised ${moment(alarm.raisedSeconds)}, since ${moment(alarm.sinceSeconds)}; looks like ${alarm.looksLike}${alarm.nearest ? `, or ${alarm.nearest}` : ""}.`),
-    make("pre", {}, alarm.text),
-    ...(rows.length ? [make("div", { className: "scroll", role: "region", tabIndex: 0, "aria-label": `Contributors to ${name}` }, table)] : []),
+    make("h3", {}, make("span", { className: "pill bad" }, "drift alarm"), tensor),
+    make("p", {}, `${lead.event}.`),
+    make("p", { className: "muted" }, `Since ${moment(since)}; ${others}.`),
+    contributors(tensor, lead),
+    make("details", {}, make("summary", {}, "Every explanation"), ...explained),
   );
+}
+
+function beyond(alarm) {
+  return alarm.rule === "shewhart" ? nearness(alarm.value, alarm.threshold, 0, 0) : nearness(null, 1, alarm.value, alarm.threshold);
+}
+
+const HEADS = ["Contributor", "Share", "Mean shift, SD", "Spread, × SD"];
+
+function contributors(tensor, alarm) {
+  if (!alarm.dimensions.length) return make("p", { className: "muted" }, "No dimension stands out.");
+  const head = make("tr", {}, ...HEADS.map((text, i) => make("th", { scope: "col", className: i > 1 ? "num" : "" }, text)));
+  const table = make("table", {}, make("thead", {}, head), make("tbody"));
+  const rows = alarm.dimensions.map((part) => ({
+    key: String(part.dimension),
+    cells: [`dimension ${part.dimension}`, { text: share(part.share), bar: part.share }, number(part.meanShift, 3), number(part.spread, 3)],
+  }));
+  setRows(table, rows);
+  return make("div", { className: "scroll", role: "region", tabIndex: 0, "aria-label": `Contributors to the alarm of ${tensor}` }, table);
 }
 
 // The highest of several statistics, time by time.
@@ -207,9 +224,9 @@ function spans(parts) {
 
 function caption(parts, times, since) {
   if (!times.length) return "No judged window yet.";
-  const alarming = parts.filter(({ points }) => points.at(-1)?.alarm).map(({ tensor, statistic }) => `${tensor} (${words(statistic)})`);
-  const now = alarming.length ? `In alarm now: ${alarming.join(", ")}.` : "Nothing is in alarm now.";
-  return `How near to an alarm, from ${moment(times[0])} to ${clock(times.at(-1))}; the line at 1 is the threshold, red times were in alarm. ${now} Kept since ${moment(since)}.`;
+  const alarming = parts.filter(({ points }) => points.at(-1)?.alarm);
+  const now = alarming.length ? "" : " Nothing is in alarm now.";
+  return `How near to an alarm, from ${moment(times[0])} to ${clock(times.at(-1))}; the line at 1 is the threshold, red times were in alarm.${now} Kept since ${moment(since)}.`;
 }
 
 function timelineRows(parts) {

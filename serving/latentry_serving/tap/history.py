@@ -24,18 +24,27 @@ class _Ring:
         self._values = array("d")
         self._judged = 0
 
-    def add(self, now_s: float, now: StatisticDrift) -> None:
+    def opens(self, now_s: float, now: StatisticDrift) -> bool:
+        """Whether a window judged now begins a point: the last one is old, or an alarm came or went."""
+        values, last = self._values, len(self._values) - _WIDTH
+        return (
+            last < 0
+            or now_s - values[last + _OPENED] >= SPACING_SECONDS
+            or (now.state is DriftState.ALARM) != bool(values[last + _ALARM])
+        )
+
+    def add(self, now_s: float, now: StatisticDrift, *, opens: bool) -> None:
         """Takes a report of the statistic; without a window judged since the last one it is nothing new."""
         judged = now.windows - self._judged if now.windows >= self._judged else now.windows  # fewer: it began anew
         self._judged = now.windows
         if not judged:
             return
         p = math.nan if now.p_value is None else now.p_value
-        alarm = now.state is DriftState.ALARM
         values, last = self._values, len(self._values) - _WIDTH
-        if last < 0 or now_s - values[last + _OPENED] >= SPACING_SECONDS or alarm != bool(values[last + _ALARM]):
+        if opens:
             if last >= (POINTS - 1) * _WIDTH:
                 del values[:_WIDTH]
+            alarm = now.state is DriftState.ALARM
             values.extend((now_s, now_s, judged, p, now.evidence, now.alpha, now.cusum_h, alarm))
             return
         values[last + _TIME] = now_s
@@ -81,14 +90,19 @@ class HistoryBook:
         """Takes a report of a Unix time; what it says a second time is not kept twice."""
         with self._lock:
             for tensor in report.tensors:
-                for one in tensor.statistics:
-                    self._rings.setdefault((tensor.tensor, one.statistic), _Ring()).add(now_s, one)
+                pairs = [(self._ring(tensor.tensor, one.statistic), one) for one in tensor.statistics]
+                opens = any(ring.opens(now_s, one) for ring, one in pairs)  # together, so that their times agree
+                for ring, one in pairs:
+                    ring.add(now_s, one, opens=opens)
 
     def after(self, since_s: float, now_s: float) -> DriftHistory:
         """The points later than a Unix time."""
         with self._lock:
             statistics = [ring.after(*key, since_s) for key, ring in sorted(self._rings.items())]
         return DriftHistory(now_seconds=now_s, since_seconds=self._started_s, statistics=statistics)
+
+    def _ring(self, tensor: str, statistic: str) -> _Ring:
+        return self._rings.setdefault((tensor, statistic), _Ring())
 
 
 class HistoryKeeper:
