@@ -5,8 +5,12 @@ its neighbour (its edge becomes infinite), so that discrete and binary dimension
 ones, and no empty bin decides anything.
 """
 
-import numpy as np
+from functools import cached_property
 
+import numpy as np
+from scipy import special
+
+from latentry_serving.drift.across import across
 from latentry_serving.drift.types import Booleans, Floats, Integers, Singles
 
 BINS = 10
@@ -39,20 +43,23 @@ def edges_from_sorted(columns: Singles, bins: int = BINS) -> Singles:
 
 
 def count_above(rows: Singles, edges: Singles, scratch: Booleans) -> Integers:
-    """Rows above each edge: [bins - 1, d]. rows: [n, d], n <= 255. edges: [bins - 1, d]. scratch: [>= n, d]."""
-    counts = np.empty(edges.shape, np.int64)
-    above = scratch[: len(rows)]
+    """Rows above each edge: [bins - 1, d]. rows: [n, d], n <= 255. edges: [bins - 1, d], or those ``across.repeated``.
+    scratch: [>= n, d]."""
+    counts = np.empty((len(edges), rows.shape[1]), np.int64)
+    above, given = scratch[: len(rows)], np.ascontiguousarray(rows)
     for b, edge in enumerate(edges):
-        np.greater(rows, edge, out=above)
+        across(np.greater, given, edge, above)
         counts[b] = np.add.reduce(above.view(np.uint8), axis=0, dtype=np.uint8)
     return counts
 
 
 def counts_from_above(above: Integers, size: int) -> Integers:
-    """Vectors per bin [..., d, bins] from counts above the edges [..., bins - 1, d]."""
-    shape = (*above.shape[:-2], 1, above.shape[-1])
-    cumulative = np.concatenate([np.full(shape, size), above, np.zeros(shape, above.dtype)], axis=-2)
-    return np.asarray(np.swapaxes(cumulative[..., :-1, :] - cumulative[..., 1:, :], -1, -2), np.int64)
+    """Vectors per bin [d, bins] from counts above the edges [bins - 1, d]; in memory dimensions lie side by side."""
+    counts = np.empty((len(above) + 1, above.shape[1]), np.int64)
+    np.subtract(size, above[:1], out=counts[:1])
+    np.subtract(above[:-1], above[1:], out=counts[1:-1])
+    counts[-1:] = above[-1:]
+    return counts.T
 
 
 def pearson(counts: Integers, shares: Floats) -> Floats:
@@ -60,8 +67,7 @@ def pearson(counts: Integers, shares: Floats) -> Floats:
 
     Bins with share zero (merged) are left out. On undrifted traffic about chi² with ``degrees(shares)``.
     """
-    size = counts.sum(axis=-1, keepdims=True)
-    expected = shares * size
+    expected = shares * counts.sum(axis=-1, keepdims=True)
     terms = (counts - expected) ** 2 / np.where(expected > 0, expected, 1)
     return np.asarray(np.where(expected > 0, terms, 0).sum(axis=-1))
 
@@ -71,10 +77,39 @@ def likelihood_ratio(counts: Integers, shares: Floats) -> Floats:
 
     Unlike Pearson's X² its tail decays as chi²'s does far out (Sanov), where the worst of thousands of dimensions lies.
     """
-    expected = shares * counts.sum(axis=-1, keepdims=True)
-    seen = (counts > 0) & (expected > 0)
-    ratio = np.where(seen, counts, 1) / np.where(seen, expected, 1)
-    return np.asarray(2 * (counts * np.log(ratio)).sum(axis=-1))
+    return Shares(shares).likelihood_ratio(counts)
+
+
+class Shares:
+    """Shares of the bins [d, bins], ready to be compared with window after window."""
+
+    def __init__(self, values: Floats) -> None:
+        self.values: Floats = np.asfortranarray(values, np.float64)  # side by side as in ``counts_from_above``
+
+    @cached_property
+    def _used(self) -> Booleans:
+        return np.asarray(self.values > 0)
+
+    @cached_property
+    def _logs(self) -> Floats:
+        return np.log(np.where(self._used, self.values, 1.0))
+
+    @cached_property
+    def _inverse_roots(self) -> Floats:
+        return np.where(self._used, 1 / np.sqrt(np.where(self._used, self.values, 1.0)), 0.0)
+
+    def likelihood_ratio(self, counts: Integers) -> Floats:
+        """``likelihood_ratio`` [d] of counts [d, bins]."""
+        size = counts.sum(axis=-1)
+        kept = counts if self._used.all() else np.where(self._used, counts, 0)
+        every = np.arange(kept.max(initial=0) + 1)
+        own = special.xlogy(every, every)[kept]  # n ln n, of few different n
+        return np.asarray(2 * ((own - kept * self._logs).sum(axis=-1) - special.xlogy(kept.sum(axis=-1), size)))
+
+    def pearson_residuals(self, counts: Integers) -> Floats:
+        """[d, bins] (share in the window - share) / sqrt(share), zero for bins that are not used."""
+        size = max(1, int(counts[0].sum()))
+        return np.asarray((counts / size - self.values) * self._inverse_roots)
 
 
 def psi(counts: Integers, shares: Floats) -> Floats:

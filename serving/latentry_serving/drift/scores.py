@@ -7,8 +7,10 @@ the variance of one vector times ``c = 1/w + sum f_s² / n_s``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latentry_serving.drift import bins
 from latentry_serving.drift.subspace import Metric
@@ -20,7 +22,7 @@ COUNTED = (Statistic.NON_FINITE, Statistic.DUPLICATES, Statistic.DEAD_DIMENSIONS
 _SMALLEST_LOG_SD = 1e-3  # relative changes of norm or residual energy below .1 % per vector are rounding
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Baseline:
     """What the reference expects, per slot [S, ...].
 
@@ -68,12 +70,26 @@ class Baseline:
             share @ self.features[used],
             share @ self.z[used],
             share @ self.coordinates[used],
-            np.tensordot(share, self.shares[used], axes=1),
+            self._bins(used, share),
             float(share @ self.norm_log[used]),
             float(share @ self.residual_log[used]),
             noise,
             held_noise,
         )
+
+    def _bins(self, used: NDArray[np.intp], share: Floats) -> bins.Shares:
+        """Mixed for a window; those of the latest window of a single slot are remembered, as most are of one."""
+        if used.size != 1:
+            return bins.Shares(np.tensordot(share, self.shares[used], axes=1))
+        slot = int(used[0])
+        if slot not in self._latest:
+            self._latest.clear()
+            self._latest[slot] = bins.Shares(self.shares[slot])
+        return self._latest[slot]
+
+    @cached_property
+    def _latest(self) -> dict[int, bins.Shares]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +99,16 @@ class Expected:
     features: Floats
     z: Floats
     coordinates: Floats
-    shares: Floats
+    binned: bins.Shares
     norm_log: float
     residual_log: float
     noise: float
     held_noise: float
+
+    @property
+    def shares(self) -> Floats:
+        """[d, B]"""
+        return self.binned.values
 
 
 def _shares(slots: Sequence[Sums]) -> Floats:
@@ -133,14 +154,13 @@ def deviations(sums: Sums, expected: Expected, geometry: Geometry) -> dict[Stati
     )
     norm = (sums.norm_log / sums.size - expected.norm_log) / (geometry.norm_log_sd * root)
     residual = (sums.residual_log / sums.size - expected.residual_log) / geometry.residual_log_sd
-    share = bins.counts_from_above(sums.above, sums.size) / sums.size
-    used = (expected.shares > 0) & (geometry.degrees > 0)[:, None]
-    binned = np.where(used, (share - expected.shares) / np.sqrt(np.where(used, expected.shares, 1)), 0)
+    binned = expected.binned.pearson_residuals(bins.counts_from_above(sums.above, sums.size))
+    binned[geometry.degrees == 0] = 0
     return {
         Statistic.MMD2: features / (root * np.sqrt(geometry.feature_variance)),
         Statistic.T2: whitened / (root * np.sqrt(geometry.whitened_variance)),
         Statistic.SPE: np.array([residual / np.sqrt(expected.held_noise)]),
-        Statistic.BINS_MEAN: binned.ravel() / (root * np.sqrt(max(1, geometry.degrees.sum()))),
+        Statistic.BINS_MEAN: binned.ravel(order="K") / (root * np.sqrt(max(1, geometry.degrees.sum()))),
         Statistic.NORM: np.array([norm]),
     }
 
@@ -148,4 +168,4 @@ def deviations(sums: Sums, expected: Expected, geometry: Geometry) -> dict[Stati
 def likelihood_ratios(sums: Sums, expected: Expected) -> Floats:
     """G² per dimension [d], reduced by ``1 / (w c)`` for the finite reference: about chi² with the bins' degrees."""
     counts = bins.counts_from_above(sums.above, sums.size)
-    return bins.likelihood_ratio(counts, expected.shares) / (sums.size * expected.noise)
+    return expected.binned.likelihood_ratio(counts) / (sums.size * expected.noise)

@@ -8,6 +8,7 @@ that chose the subspace is too small, and every later window then looks like dri
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def fit_basis(z: Singles, components: int, rng: np.random.Generator) -> Singles:
     return np.linalg.qr(basis * signs)[0].astype(np.float32) if components > 1 else (basis * signs).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Metric:
     """The Gaussian's variances: [k] along the basis, [d] of the residual, floored. ``alive``: [d]."""
 
@@ -58,9 +59,12 @@ class Metric:
         The squared norm of a window's whitened mean shift is T²; dead dimensions give zeros.
         """
         residual = shift - coordinates.astype(np.float32) @ self.basis.T
-        inverse = np.where(self.alive, 1 / np.sqrt(np.maximum(self.residual_variance, VARIANCE_FLOOR)), 0.0)
         along = coordinates / np.sqrt(np.maximum(self.basis_variance, VARIANCE_FLOOR))
-        return np.concatenate([along, residual * inverse], axis=-1)
+        return np.concatenate([along, residual * self._inverse], axis=-1)
+
+    @cached_property
+    def _inverse(self) -> Floats:
+        return np.where(self.alive, 1 / np.sqrt(np.maximum(self.residual_variance, VARIANCE_FLOOR)), 0.0)
 
     def contributions(self, shift: Floats, coordinates: Floats) -> Floats:
         """What each dimension [d] adds to T²: its residual term and its share of the subspace terms.

@@ -1,7 +1,7 @@
 """The streaming half: batches in, sums out. One pass over a batch, no loop per vector or per dimension.
 
 ``Kernel`` turns finite vectors into sums; ``Window`` collects them until the window is full. Vectors are gathered in a
-buffer of ``CHUNK`` rows first, so that a batch of one costs little more than its share of a batch of 256.
+buffer of at most ``CHUNK`` rows first, so that a batch of one costs little more than its share of a batch of 256.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentry_serving.drift import bins, counters, rff, subspace
+from latentry_serving.drift.across import across, repeated
 from latentry_serving.drift.types import Booleans, Floats, Integers, Reference, Singles
 
-CHUNK = 240  # rows measured at once; bins count in bytes, so below 256
+CHUNK = 255  # most rows measured at once: bins count in bytes
 _SMALLEST_NORM = 1e-30
 _LARGEST_NORM_LOG = 100.0
 _DIRECTION_SEED = 0
@@ -76,28 +77,38 @@ class Kernel:
         self.reference = reference
         self.phase = phase
         self._bounds = bounds
-        self._inverse = np.where(reference.alive, 1 / reference.scale, 0).astype(np.float32)
+        inverse = np.where(reference.alive, 1 / reference.scale, 0).astype(np.float32)
+        self._steps = (
+            (np.maximum, repeated(reference.lower)),
+            (np.minimum, repeated(reference.upper)),
+            (np.subtract, repeated(reference.mean)),
+            (np.multiply, repeated(inverse)),
+        )
         self._projection = np.ascontiguousarray(np.concatenate([omega, reference.basis], axis=1))
-        self._edges = np.ascontiguousarray(reference.bin_edges.T)
+        self._edges = repeated(np.ascontiguousarray(reference.bin_edges.T))
         self._free = max(1, int(reference.alive.sum()) - reference.basis.shape[1])
         drawn = np.random.Generator(np.random.PCG64(_DIRECTION_SEED)).standard_normal(reference.dimensions)
         self._direction = drawn.astype(np.float32)
+        self._projected = np.empty((CHUNK, self._projection.shape[1]), np.float32)
         self._z = np.empty((CHUNK, reference.dimensions), np.float32)
         self._above = np.empty((CHUNK, reference.dimensions), np.bool_)
+        self._ones = np.ones(CHUNK, np.float32)
 
     def zero(self) -> Sums:
         return Sums.zero(self.reference, self.phase.size)
 
-    def measure(self, rows: Singles) -> Measured:
-        """rows: [n, d] finite, n <= CHUNK. The answer's z is scratch space, valid until the next call."""
+    def measure(self, rows: Singles, squares: Singles | None = None) -> Measured:
+        """rows: [n, d] finite, n <= CHUNK; squares: [n] their squared norms, if known.
+
+        The answer's z and coordinates are scratch space, valid until the next call.
+        """
         z = self._standardise(rows)
-        projected = z @ self._projection
+        projected = np.matmul(z, self._projection, out=self._projected[: len(rows)])
         coordinates = projected[:, self.phase.size :]
-        features = rff.features(projected[:, : self.phase.size], self.phase)
-        energy = np.einsum("ij,ij->i", z, z)
+        features = rff.features(np.ascontiguousarray(projected[:, : self.phase.size]), self.phase)
+        energy = counters.squared_norms(z)
         residual = subspace.log_residual_energy(energy, coordinates, self._free)
-        with np.errstate(over="ignore"):
-            norm = np.sqrt(np.einsum("ij,ij->i", rows, rows).astype(np.float64))
+        norm = np.sqrt(counters.squared_norms(rows) if squares is None else squares, dtype=np.float64)
         norm_log = np.log(np.maximum(norm, _SMALLEST_NORM))
         return Measured(
             z,
@@ -114,12 +125,12 @@ class Kernel:
             along = (rows @ self._direction) / np.maximum(norm, _SMALLEST_NORM)
         return np.stack([np.minimum(norm_log, _LARGEST_NORM_LOG), np.nan_to_num(along, posinf=0, neginf=0)], axis=1)
 
-    def add(self, rows: Singles, sums: Sums) -> NDArray[np.uint64]:
-        """Adds finite rows [n, d], n <= CHUNK, to ``sums``; returns their duplicate keys [n]."""
-        measured = self.measure(rows)
+    def add(self, rows: Singles, sums: Sums, squares: Singles | None = None) -> NDArray[np.uint64]:
+        """Adds finite rows [n, d], n <= CHUNK, to ``sums``; returns their duplicate keys [n]. See ``measure``."""
+        measured = self.measure(rows, squares)
         sums.size += len(rows)
         sums.features += measured.features.sum(axis=0)
-        sums.z += measured.z.sum(axis=0)
+        sums.z += self._ones[: len(rows)] @ measured.z
         sums.z2 += np.einsum("ij,ij->j", measured.z, measured.z)
         sums.coordinates += measured.coordinates.sum(axis=0)
         sums.coordinates2 += np.einsum("ij,ij->j", measured.coordinates, measured.coordinates)
@@ -132,10 +143,11 @@ class Kernel:
 
     def _standardise(self, rows: Singles) -> Singles:
         z = self._z[: len(rows)]
-        np.maximum(rows, self.reference.lower, out=z)
-        np.minimum(z, self.reference.upper, out=z)
-        np.subtract(z, self.reference.mean, out=z)
-        return np.multiply(z, self._inverse, out=z)
+        given = np.ascontiguousarray(rows)
+        for operation, vector in self._steps:
+            across(operation, given, vector, z)
+            given = z
+        return z
 
 
 @dataclass(slots=True)
@@ -174,7 +186,9 @@ class Window:
         self._kernel = kernel
         self._size = size
         self._slots = slots
-        self._buffer = np.empty((CHUNK, kernel.reference.dimensions), np.float32)
+        self._chunk = -(-size // -(-size // CHUNK))  # a window is measured in equal parts
+        self._buffer = np.empty((self._chunk, kernel.reference.dimensions), np.float32)
+        self._squares = np.empty(self._chunk, np.float32)
         self._waiting = 0
         self._content: Filled | None = None
 
@@ -194,15 +208,15 @@ class Window:
         The iterator must be used up.
         """
         rows = np.atleast_2d(np.asarray(batch, np.float32))
-        finite = counters.finite_rows(rows)
+        squares = counters.squared_norms(rows)
+        finite = counters.finite_rows(rows, squares)
         start = 0
         while start < len(rows):
             content = self._open(now_s)
-            room = min(self._size - self.held, CHUNK - self._waiting, len(rows) - start)
-            stop = start + room
-            self._take(rows[start:stop], None if finite is None else finite[start:stop], content, slot)
-            start = stop
-            if self._waiting == CHUNK or self.held >= self._size:
+            part = slice(start, start + min(self._size - self.held, self._chunk - self._waiting, len(rows) - start))
+            self._take(rows[part], squares[part], None if finite is None else finite[part], content, slot)
+            start = part.stop
+            if self._waiting == self._chunk or self.held >= self._size:
                 self._flush(content)
             if self.held >= self._size:
                 yield self.close(now_s)
@@ -222,11 +236,12 @@ class Window:
             self._content = Filled(self._kernel.zero(), np.zeros(self._slots, np.int64), low, high, opened_s=now_s)
         return self._content
 
-    def _take(self, rows: Singles, finite: Booleans | None, content: Filled, slot: int) -> None:
+    def _take(self, rows: Singles, squares: Singles, finite: Booleans | None, content: Filled, slot: int) -> None:
         if finite is not None:
             content.non_finite += int(len(rows) - finite.sum())
-            rows = rows[finite]
-        self._buffer[self._waiting : self._waiting + len(rows)] = rows
+            rows, squares = rows[finite], squares[finite]
+        place = slice(self._waiting, self._waiting + len(rows))
+        self._buffer[place], self._squares[place] = rows, squares
         self._waiting += len(rows)
         content.slots[slot] += len(rows)
 
@@ -234,7 +249,7 @@ class Window:
         if self._waiting == 0:
             return
         rows = self._buffer[: self._waiting]
-        content.keys.append(self._kernel.add(rows, content.sums))
+        content.keys.append(self._kernel.add(rows, content.sums, self._squares[: self._waiting]))
         np.minimum(content.lowest, rows.min(axis=0), out=content.lowest)
         np.maximum(content.highest, rows.max(axis=0), out=content.highest)
         self._waiting = 0

@@ -4,12 +4,14 @@
 - the bandwidth is the median heuristic
 - T² and its contributions against a dense Gaussian; basis against a full SVD
 - SPE: residual energy as defined; in-sample energy is too small, held-out is not
+- operations across rows give what numpy gives
 """
 
 import numpy as np
 import pytest
 
 from latentry_serving.drift import rff, subspace
+from latentry_serving.drift.across import across, repeated
 
 
 def _rng(seed: int = 0) -> np.random.Generator:
@@ -105,3 +107,14 @@ def test_energy_outside_the_subspace_is_larger_on_vectors_it_was_not_fitted_on()
         return float(np.exp(subspace.log_residual_energy(np.einsum("ij,ij->i", rows, rows), rows @ basis, 70)).mean())
 
     assert energy(z[:300]) < 0.85 < 0.95 < energy(z[300:])
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 3), (7, 3), (250, 33), (3, 4096), (5, 9000)])
+def test_operations_across_rows_are_numpys(n: int, d: int) -> None:
+    rng = np.random.default_rng(n)
+    rows, vector = rng.standard_normal((n, d), np.float32), rng.standard_normal(d, np.float32)
+    for operation, dtype in ((np.subtract, np.float32), (np.greater, bool)):
+        out = np.empty((n, d), dtype)
+        across(operation, rows, repeated(vector), out)
+        assert (out == operation(rows, vector)).all()
+    assert (repeated(np.stack([vector, -vector]))[1, -d:] == -vector).all()
