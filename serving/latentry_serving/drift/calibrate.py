@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from latentry_serving.drift import bins, describe, leave_out, nulls, order
+from latentry_serving.drift import bins, describe, halves, leave_out, nulls, order
 from latentry_serving.drift.counters import EventRate
 from latentry_serving.drift.profile import FitReport, TensorProfile, WorstNull
 from latentry_serving.drift.scores import Geometry
@@ -44,7 +44,7 @@ class Calibration:
         draft = Geometry.of(reference, degrees, 1.0, 1.0)
         spectra, traces = self._spectra(draft, reference.bin_shares.astype(np.float64))
         geometry = replace(draft, feature_variance=traces[Statistic.MMD2], whitened_variance=traces[Statistic.T2])
-        left = leave_out.leave_out(self.found, geometry)
+        left = leave_out.leave_out(self.found, geometry, self.description.halves)
         dependence = self._dependence(spectra[Statistic.MMD2].freedom)
         p: dict[Statistic, Floats] = {}
         runs = nulls.Runs(dependence.dependent, dependence.time / self.window if dependence.dependent else 0.0)
@@ -88,18 +88,18 @@ class Calibration:
         z, slots = self.description.held_out, self.description.held_out_slots
         reference = self.description.reference
         spectra, traces = {}, {}
-        features = describe.within(
+        features = halves.within(
             self.featured(describe.sampled(self.source.finite_sample, describe.SAMPLE)), self._slots()
         )
         spectra[Statistic.MMD2], traces[Statistic.MMD2] = nulls.spectrum_of(features.astype(np.float64))
         rows = _affordable(len(z), z.shape[1] + reference.basis.shape[1])
         whitened = geometry.metric.whiten(z[rows].astype(np.float64), (z[rows] @ reference.basis).astype(np.float64))
-        spectra[Statistic.T2], traces[Statistic.T2] = nulls.spectrum_of(describe.within(whitened, slots[rows]))
+        spectra[Statistic.T2], traces[Statistic.T2] = nulls.spectrum_of(halves.within(whitened, slots[rows]))
         rows = _affordable(len(z), shares.size)
         held = self.source.rows(self._held_rows()[rows])
         binned = _indicators(held, reference.bin_edges, np.where(geometry.degrees[:, None] > 0, shares, 0))
         spectra[Statistic.BINS_MEAN], traces[Statistic.BINS_MEAN] = nulls.spectrum_of(
-            describe.within(binned, slots[rows])
+            halves.within(binned, slots[rows])
         )
         spectra[Statistic.SPE] = spectra[Statistic.NORM] = nulls.SINGLE
         return spectra, traces
@@ -118,7 +118,7 @@ class Calibration:
         rows = usable[start : start + most]
         features = self.featured(rows)
         if self.cycle.slots > 1:
-            features = describe.within(features, self.source.slots(self.cycle)[rows])
+            features = halves.within(features, self.source.slots(self.cycle)[rows])
         return order.dependence(features.astype(np.float64), freedom)
 
     def _tails(
@@ -137,8 +137,9 @@ class Calibration:
             )
             if unusable:
                 continue
-            evidence, chosen = left.evidence(statistic, dependent=runs.dependent)
-            tails[statistic] = nulls.quadratic(spectrum, evidence, runs, self._noise_share())
+            evidence, chosen = left.evidence(statistic)
+            run_variance = nulls.RUN_VARIANCE.get(statistic, nulls.EQUAL_RUNS)
+            tails[statistic] = nulls.quadratic(spectrum, evidence, runs, self._noise_share(), run_variance)
             p[statistic] = np.full(chosen.size, np.nan)
             p[statistic][chosen] = [tails[statistic].p(s) for s in evidence.scores]
         return tails
@@ -174,12 +175,18 @@ class Calibration:
                 f"{self.source.size} vectors are {windows} windows of {self.window}; below {nulls.FEW_WINDOWS} the "
                 f"calibration is careful and small shifts are seen late: {nulls.FEW_WINDOWS * self.window} would do"
             )
-        notes += self._order_notes(dependence)
-        effective = self.window / dependence.inflation
-        if effective < 30:
+        beyond = {
+            s: dependence.dependent or (np.isfinite(t.freedom) and t.windows >= nulls.FEW_WINDOWS)
+            for s, t in tails.items()
+        }
+        scales = {s: t.scale for s, t in tails.items() if beyond[s]}
+        notes += self._order_notes(dependence, scales)
+        inflation = max(dependence.inflation, *scales.values(), 1.0)
+        effective = self.window / inflation
+        if dependence.dependent and effective < 30:
             notes.append(
                 f"a window of {self.window} correlated vectors says as much as {effective:.0f} independent ones; "
-                f"a window of {round(50 * dependence.inflation)} or more would be judged more exactly"
+                f"a window of {round(50 * inflation)} or more would be judged more exactly"
             )
         if Statistic.SPE not in tails:
             notes.append("SPE is not watched: too few dimensions for a subspace and a residual")
@@ -187,12 +194,19 @@ class Calibration:
         if dead:
             notes.append(f"{dead} of {alive.size} dimensions do not move and are left out; waking up is noticed")
         n = int(self.source.finite_sample.size)
-        return FitReport(n, windows, dead, dependence.inflation, dependence.dependent, tuple(notes))
+        return FitReport(n, windows, dead, inflation, dependence.dependent, tuple(notes))
 
-    def _order_notes(self, dependence: order.Dependence) -> list[str]:
-        if dependence.dependent:
-            said = f"neighbouring vectors are correlated: windows vary {dependence.inflation:.3g} times as much"
-            return [said + " as those of independent vectors would; calibrated for it"]
+    def _order_notes(self, dependence: order.Dependence, scales: dict[Statistic, float]) -> list[str]:
+        """``scales``: how much more windows vary than those of independent vectors would, where beyond chance."""
+        if scales:
+            widest = max(scales, key=lambda statistic: scales[statistic])
+            varies = (
+                f"up to {scales[widest]:.3g} times as much as those of independent vectors would ({widest}); "
+                "calibrated for it"
+            )
+            if dependence.dependent:
+                return [f"neighbouring vectors are correlated: windows vary {varies}"]
+            return [f"windows differ from each other though neighbouring vectors look independent: they vary {varies}"]
         if not self.ordered:
             return [
                 "the reference is not in the order of the traffic: correlated live traffic would raise false alarms"

@@ -7,6 +7,7 @@ import numpy as np
 
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.drift import bins, rff, subspace
+from latentry_serving.drift.halves import Half, within
 from latentry_serving.drift.types import Booleans, Floats, Integers, Reference, Singles
 
 SAMPLE = 8192  # rows for variances, subspace and bandwidth
@@ -19,11 +20,15 @@ _SMALLEST_NORM = 1e-30
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows [..] of the fit half and of the calibration half, sampled evenly; and the hour-of-day slot of each row."""
+    """Rows [..] of the fit half and of the calibration half, sampled evenly.
+
+    ``slot``: [n] hour-of-day slot of every row. ``window``: vectors per window, which says which window a row is of.
+    """
 
     fit: Integers
     calibration: Integers
     slot: Integers
+    window: int
 
 
 def sampled(rows: Integers, limit: int) -> Integers:
@@ -87,13 +92,17 @@ def quantiles(name: str, rows: Callable[[Integers], Singles], sample: Integers, 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """``Reference`` with what else the kernel needs, and the calibration rows' z for the nulls."""
+    """``Reference`` with what else the kernel needs, and the calibration rows' z for the nulls.
+
+    ``halves``: the metric of the even windows (the reference's) and that of the odd ones (the halves' parts exchanged).
+    """
 
     reference: Reference
     residual_log_bounds: tuple[float, float]
     norm_log_bounds: tuple[float, float]
     held_out: Singles
     held_out_slots: Integers
+    halves: tuple[Half, Half]
 
 
 def describe(
@@ -105,11 +114,15 @@ def describe(
     """
     alive = int(table.alive.sum())
     components = subspace.components_for(alive, split.fit.size)
-    basis = subspace.fit_basis(table.standardise(rows(split.fit)), components, rng)
+    fitted = table.standardise(rows(split.fit))
+    basis = subspace.fit_basis(fitted, components, rng)
     raw = rows(split.calibration)
     z, slots = table.standardise(raw), split.slot[split.calibration]
+    even = Half.of(z, basis, slots, split.calibration // split.window, table.alive)
+    exchanged = subspace.fit_basis(z, components, rng)
+    odd = Half.of(fitted, exchanged, split.slot[split.fit], split.fit // split.window, table.alive)
+    del fitted
     coordinates = z @ basis
-    residual = z - coordinates @ basis.T
     energy = np.einsum("ij,ij->i", z, z)
     residual_log = subspace.log_residual_energy(energy, coordinates, max(1, alive - components))
     norm = np.sqrt(np.einsum("ij,ij->i", raw.astype(np.float64), raw, dtype=np.float64))
@@ -125,8 +138,8 @@ def describe(
         bin_edges=table.edges,
         bin_shares=np.zeros((table.alive.size, bins.BINS), np.float32),
         basis=basis,
-        basis_variance=within(coordinates, slots).var(axis=0, dtype=np.float64),
-        residual_variance=within(residual, slots).var(axis=0, dtype=np.float64),
+        basis_variance=even.basis_variance,
+        residual_variance=even.residual_variance,
         residual_energy_log=float(residual_log.mean()),
         residual_energy_log_sd=float(within(residual_log[:, None], slots).std()),
         norm_log=float(norm_log.mean()),
@@ -134,16 +147,7 @@ def describe(
         non_finite_rate=0.0,
         duplicate_rate=0.0,
     )
-    return Description(reference, residual_bounds, norm_bounds, z, slots)
-
-
-def within(values: Singles | Floats, slots: Integers) -> Singles:
-    """values [n, p] less the mean of their slot [n]."""
-    centred = np.array(values, np.float32)
-    for slot in np.unique(slots):
-        chosen = slots == slot
-        centred[chosen] -= centred[chosen].mean(axis=0, dtype=np.float64).astype(np.float32)
-    return centred
+    return Description(reference, residual_bounds, norm_bounds, z, slots, (even, odd))
 
 
 def bandwidth_and_map(z: Singles, features: int, rng: np.random.Generator) -> tuple[Singles, Singles]:

@@ -2,8 +2,8 @@
 
 The reference is cut into contiguous windows in its order. Odd windows fit the subspace, even ones measure all variances
 (held out); then each window is judged against the reference without it. That is affordable because only sums depend on
-which window is left out: they are subtracted, nothing is refitted. The basis does not enter: windows judged in T² and
-SPE are those it has not seen.
+which window is left out: they are subtracted, nothing is refitted. In T² the odd windows are judged with the halves
+exchanged (``halves``), in SPE only the even ones are: no window is judged by a subspace that has seen it.
 """
 
 from collections.abc import Callable
@@ -88,7 +88,10 @@ def fit_tensor(
     progress(f"{name}: subspace", 0.2)
     half = (usable // how.window) % 2
     split = describe.Split(
-        describe.sampled(usable[half == 1], describe.SAMPLE), describe.sampled(usable[half == 0], describe.SAMPLE), slot
+        describe.sampled(usable[half == 1], describe.SAMPLE),
+        describe.sampled(usable[half == 0], describe.SAMPLE),
+        slot,
+        how.window,
     )
     description = describe.describe(source.rows, split, table, rng)
     kernel = Kernel(

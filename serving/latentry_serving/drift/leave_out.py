@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentry_serving.drift import counters, nulls
+from latentry_serving.drift.halves import Half
 from latentry_serving.drift.scores import Baseline, Geometry, deviations, likelihood_ratios
 from latentry_serving.drift.types import Booleans, Floats, Integers, Singles, Statistic
 from latentry_serving.drift.windows import CHUNK, Kernel, Sums
@@ -92,19 +93,19 @@ class LeftOut:
     ratios: Floats
     held_out: Booleans
 
-    def evidence(self, statistic: Statistic, *, dependent: bool) -> tuple[nulls.Evidence, Booleans]:
-        """Scores and deviations, and the windows [M] they belong to: only held-out ones for SPE, and for T².
+    def evidence(self, statistic: Statistic) -> tuple[nulls.Evidence, Booleans]:
+        """Scores and deviations, and the windows [M] they belong to: only held-out ones for SPE.
 
-        With dependent vectors T² needs windows more than purity: those that chose the subspace score a little too high.
+        T² of the two halves is measured along different directions: their deviations are not to be compared.
         """
-        subspace = statistic is Statistic.SPE or (statistic is Statistic.T2 and not dependent)
-        chosen = self.held_out if subspace else np.ones_like(self.held_out)
+        chosen = self.held_out if statistic is Statistic.SPE else np.ones_like(self.held_out)
         values = self.deviations[statistic][chosen]
-        return nulls.Evidence(np.einsum("ij,ij->i", values, values), values), chosen
+        group = self.held_out[chosen].astype(np.int64) * (statistic is Statistic.T2)
+        return nulls.Evidence(np.einsum("ij,ij->i", values, values), values, group), chosen
 
 
-def leave_out(found: Pass, geometry: Geometry) -> LeftOut:
-    """Every kept window with enough finite vectors against all other vectors."""
+def leave_out(found: Pass, geometry: Geometry, halves: tuple[Half, Half]) -> LeftOut:
+    """Every kept window with enough finite vectors against all other vectors; ``halves``: of even and odd windows."""
     collected: dict[Statistic, list[Floats]] = {}
     ratios, held = [], []
     for window in found.windows:
@@ -119,7 +120,12 @@ def leave_out(found: Pass, geometry: Geometry) -> LeftOut:
             continue  # the only window of its hour: nothing to hold it against
         expected = baseline.at(np.array([window.parts[s].size for s in slots]))
         total = _sum(window.parts.values())
-        for statistic, deviation in deviations(total, expected, geometry).items():
+        off = deviations(total, expected, geometry)
+        shift = total.z / total.size - expected.z
+        half = halves[window.index % 2]
+        whitened = half.without(window.index).whiten(shift, shift @ half.basis)
+        off[Statistic.T2] = whitened / np.sqrt(expected.noise * geometry.whitened_variance)
+        for statistic, deviation in off.items():
             collected.setdefault(statistic, []).append(deviation)
         ratios.append(likelihood_ratios(total, expected))
         held.append(held_out)
@@ -161,15 +167,17 @@ def fit_worst(ratios: Floats, degrees: Integers, runs: nulls.Runs) -> WorstFit:
     nu = min(mean_degrees, 2 * mean**2 / variance) if variance > 0 else mean_degrees
     nu = max(1.0, nu)
     # The worst dimension is one of those that runs move most: all of its scale is taken to vary.
-    freedom = runs.freedom(nu * max(1, count - 1))
+    own = runs.inverse_freedom()
+    freedom = 1 / (own + (1 / nu + own) / max(1, count - 1))
+    kept = 1 - 2 * own  # the means have what the averaging over ``freedom`` would add to them
+
+    def scales(of: Floats) -> Floats:
+        return np.asarray(np.maximum(1.0, kept * of.mean(axis=0) / np.maximum(degrees, 1)))
+
     log_p = np.array(
         [
-            nulls.worst(r, degrees, _scales(np.delete(ratios, m, axis=0), degrees), nu / mean_degrees, freedom)
+            nulls.worst(r, degrees, scales(np.delete(ratios, m, axis=0)), nu / mean_degrees, freedom)
             for m, r in enumerate(ratios)
         ]
     )
-    return WorstFit(_scales(ratios, degrees), nu / mean_degrees, freedom, log_p)
-
-
-def _scales(ratios: Floats, degrees: Integers) -> Floats:
-    return np.asarray(np.maximum(1.0, ratios.mean(axis=0) / np.maximum(degrees, 1)))
+    return WorstFit(scales(ratios), nu / mean_degrees, freedom, log_p)

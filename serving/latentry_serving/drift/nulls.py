@@ -10,11 +10,10 @@ scores of M left-out contiguous windows come
   windows' deviations (second moment); the spectrum is sharpened to it by a power ``w^g``, as runs inflate the large
   directions most;
 - ``freedom``: the scale is uncertain, so the tail is averaged over chi²(freedom)/freedom as Student's t and Fisher's F
-  are. Two things make it so. It is estimated from M windows: ``nu M``. And with runs of similar requests the part of
-  it that runs cause, ``1 - 1/scale``, differs from window to window, by how many runs there happen to be, long ones
-  weighing by their square: ``w / (0.5 T (1 - 1/scale)²)`` for correlation time T. The 0.5 is measured on clusters with
-  runs of geometric length 2, 10 and 50 in windows of 500, where without it p = 1e-3 occurs 1.4, 7 and 100 times as
-  often as it says. Inverses add up. With few windows it is always finite;
+  are. Two things make it so. With runs of similar requests a window's variance depends on how many runs it happens to
+  hold, long ones weighing by their square: ``f = v (1 - 1/scale) T / w`` for correlation time T, where ``1 - 1/scale``
+  is the part that runs cause and v is ``RUN_VARIANCE``. The scale is the mean with it, so what averaging adds to the
+  mean, 1 / (1 - 2 f), is taken off. And the mean is estimated from M windows. Inverses add up;
 - ``tail_exponent``: where the left-out windows' p-values still average too small (mean of -ln p significantly above 1),
   all are raised to 1/that mean.
 """
@@ -25,12 +24,20 @@ import numpy as np
 from scipy import special
 
 from latentry_serving.drift import mixture
-from latentry_serving.drift.types import Floats, Integers, Singles
+from latentry_serving.drift.types import Floats, Integers, Singles, Statistic
 
 FEW_WINDOWS = 10
 _LARGEST_SCORE_SD = 60.0
 _TABLE = 48
-_RUN_VARIANCE = 0.5
+RUN_VARIANCE = {Statistic.T2: 0.75, Statistic.SPE: 1.4}
+"""Inverse degrees of freedom of a window's own variance per T / w, if runs cause all of it; else ``EQUAL_RUNS``.
+
+Runs of geometric length l and equal weight have relative variance T / w (renewal theory: ``8 l⁴`` for each of ``w / l``
+runs, over the square of ``2 l w``), which is that of 1 / chi²(2 w / T). In T² rare groups weigh more, by the inverse of
+their share; SPE is what the subspace has not seen: rare groups too. Both are measured, on clusters with runs of 2, 10
+and 50.
+"""
+EQUAL_RUNS = 0.5
 _DISTINCT = 32
 _GRID = 160
 SMALLEST_P = 1e-300
@@ -140,20 +147,28 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the left-out windows say: scores [M]; deviations [M, p] whose squared norms they are."""
+    """What the left-out windows say: scores [M]; deviations [M, p] whose squared norms they are.
+
+    ``group``: [M]; deviations are along the same directions within a group only. Empty: all are.
+    """
 
     scores: Floats
     deviations: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    group: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def concentration(self) -> float:
         """nu = trace² / trace of the square of the windows' covariance, from pairs; at least 1.
 
         Left-out deviations share a reference, which moves all inner products by a constant: their variance is used.
         """
-        count = len(self.scores)
-        inner = self.deviations @ self.deviations.T
-        pairs = inner[np.triu_indices(count, 1)]
-        square = float(np.var(pairs))
+        group = self.group if self.group.size else np.zeros(len(self.scores), np.int64)
+        spreads, counts = [], []
+        for members in (self.deviations[group == g] for g in np.unique(group)):
+            pairs = (members @ members.T)[np.triu_indices(len(members), 1)]
+            if pairs.size > 1:
+                spreads.append(float(np.var(pairs)))
+                counts.append(pairs.size)
+        square = float(np.average(spreads, weights=counts)) if counts else 0.0
         return max(1.0, float(np.mean(self.scores)) ** 2 / square) if square > 0 else 1.0
 
 
@@ -164,12 +179,14 @@ class Runs:
     dependent: bool
     share: float
 
-    def freedom(self, estimated: float, scale: float = np.inf) -> float:
-        """With ``estimated`` degrees of freedom from the left-out windows: how uncertain a window's scale is in all."""
-        return 1 / (1 / estimated + _RUN_VARIANCE * self.share * (1 - 1 / max(1.0, scale)) ** 2)
+    def inverse_freedom(self, scale: float = np.inf, run_variance: float = EQUAL_RUNS) -> float:
+        """Of a window's own variance, where runs have raised it to ``scale``; at most 0.4, as its mean must exist."""
+        return min(0.4, run_variance * self.share * (1 - 1 / max(1.0, scale)))
 
 
-def quadratic(spectrum: Spectrum, evidence: Evidence, runs: Runs, shared: float) -> Tail:
+def quadratic(
+    spectrum: Spectrum, evidence: Evidence, runs: Runs, shared: float, run_variance: float = EQUAL_RUNS
+) -> Tail:
     """The tail of a quadratic statistic. ``shared``: see ``Tail``, so far as the reference's mean causes it."""
     count = len(evidence.scores)
     mean = float(np.mean(evidence.scores))
@@ -177,7 +194,9 @@ def quadratic(spectrum: Spectrum, evidence: Evidence, runs: Runs, shared: float)
     if runs.dependent or mean > 1 + 2.5 * error:
         nu = 1.0 if spectrum is SINGLE else min(spectrum.freedom, evidence.concentration())
         sharp = spectrum.sharpened(nu)
-        tail = _tabulate(sharp, max(1.0, mean), runs.freedom(sharp.freedom * count, mean), shared + 1 / count, count)
+        own = runs.inverse_freedom(mean, run_variance)
+        freedom = 1 / (own + (1 / sharp.freedom + own) / count)
+        tail = _tabulate(sharp, max(1.0, mean), freedom, shared + 1 / count, count, mean=1 / (1 - 2 * own))
     else:
         freedom = spectrum.freedom * count if count < FEW_WINDOWS else np.inf
         tail = _tabulate(spectrum, max(1.0, mean - error), freedom, shared, count)
@@ -196,11 +215,14 @@ def raised(tail: Tail, p: Floats) -> Tail:
     return Tail(tail.log_score, tail.log_p / exponent, tail.scale, tail.freedom, exponent, tail.shared, tail.windows)
 
 
-def _tabulate(spectrum: Spectrum, scale: float, freedom: float, shared: float, windows: int) -> Tail:
-    """Table from well inside the bulk to 60 standard deviations out, or as far as double precision carries."""
+def _tabulate(spectrum: Spectrum, scale: float, freedom: float, shared: float, windows: int, mean: float = 1.0) -> Tail:
+    """Table from well inside the bulk to 60 standard deviations out, or as far as double precision carries.
+
+    ``mean``: what the averaging over ``freedom`` is to leave out of the mean, because ``scale`` has it already.
+    """
     sd = np.sqrt(2 / spectrum.freedom)
     x = np.geomspace(max(0.02, 1 - 3 * sd), 1 + _LARGEST_SCORE_SD * sd, _TABLE)
-    p = _averaged(spectrum, x, freedom)
+    p = _averaged(spectrum, x * mean, freedom)
     p = np.minimum.accumulate(np.clip(p, 0, 1))
     kept = p > SMALLEST_P
     log_score = np.concatenate([[-40.0], np.log(x[kept] * scale)])

@@ -45,7 +45,8 @@ class FitReport:
     Attributes:
         vectors: finite vectors. windows: whole windows left out one at a time.
         dead_dimensions: excluded from the statistics.
-        inflation: variance of a window's mean over that of independent vectors; dependent: whether beyond chance.
+        inflation: how much more windows vary than those of independent vectors would, in the statistic where that is
+            most; dependent: whether neighbouring vectors are correlated beyond chance.
         notes: sentences for the user: too few windows, order, slots, what is not watched and why.
     """
 
