@@ -45,13 +45,20 @@ def cusum_run_length(threshold: float, reference: float, *, shift: float = 0.0, 
     """
     _check("threshold", threshold)
     _check("reference", reference)
-    nodes, weights = _nodes(threshold, round(20 + 4 * threshold))
-    moves, leaving = _cusum_chain(nodes, weights, threshold, reference - shift)
-    lengths = _absorption_times(moves, leaving)
     if not steady_state:
-        return float(lengths[0])
+        return float(_zero_state(threshold, np.array([reference - shift]))[0])
+    nodes, weights = _nodes(threshold, round(20 + 4 * threshold))
+    lengths = _absorption_times(*_cusum_chain(nodes, weights, threshold, reference - shift))
     undrifted, _ = _cusum_chain(nodes, weights, threshold, reference)
     return float(_quasi_stationary(undrifted) @ lengths)
+
+
+def _zero_state(threshold: float, allowances: Array) -> Array:
+    """Run lengths [m] from S = 0 for allowances less shift [m], all chains at once."""
+    nodes, weights = _nodes(threshold, round(20 + 4 * threshold))
+    chains = [_cusum_chain(nodes, weights, threshold, float(each)) for each in allowances]
+    _, steps, out = _censored(np.stack([moves for moves, _ in chains]), np.stack([leaving for _, leaving in chains]))
+    return np.asarray(steps[:, 0] / out[:, 0], dtype=np.float64)
 
 
 @lru_cache(maxsize=1024)
@@ -131,8 +138,8 @@ def cusum_design(arl0: float, shared: float = 0.0, smallest: float = 0.5) -> tup
     spread = sqrt(1 - shared)
 
     def excess(threshold: float) -> float:
-        lengths = [cusum_run_length(threshold / spread, allowance / spread, shift=d / spread) for d in offsets]
-        return -log(arl0 * float(weights @ (1 / np.array(lengths))))
+        lengths = _zero_state(threshold / spread, (allowance - offsets) / spread)
+        return -log(arl0 * float(weights @ (1 / lengths)))
 
     return allowance, root(excess, 0.4 * classical, 1.5 * classical + 1, xtol=1e-7)
 
@@ -189,22 +196,29 @@ def _cusum_chain(nodes: Array, weights: Array, threshold: float, allowance: floa
 
 
 def _absorption_times(moves: Array, leaving: Array) -> Array:
-    """Mean steps until a chain leaves, from each state: (I - moves)^-1 1, by censoring states one by one.
-
-    No difference is taken: the diagonal 1 - moves[j, j] is replaced by the sum of the ways out of j.
-    """
-    moves, leaving = moves.copy(), leaving.copy()
-    steps, out = np.ones(len(leaving)), np.empty(len(leaving))
-    for j in range(len(leaving) - 1, -1, -1):
-        out[j] = leaving[j] + moves[j, :j].sum()
-        share = moves[:j, j] / out[j]
-        moves[:j, :j] += share[:, None] * moves[j, :j]
-        leaving[:j] += share * leaving[j]
-        steps[:j] += share * steps[j]
+    """Mean steps [n] until a chain leaves, from each state: (I - moves)^-1 1."""
+    moves, steps, out = _censored(moves, leaving)
     times = np.empty(len(leaving))
     for j in range(len(leaving)):
         times[j] = (steps[j] + moves[j, :j] @ times[:j]) / out[j]
     return times
+
+
+def _censored(moves: Array, leaving: Array) -> tuple[Array, Array, Array]:
+    """Chains [..., n, n] whose states are censored one by one, the last first, and from each state [..., n] the steps
+    and the ways out among the states before it.
+
+    No difference is taken: the diagonal 1 - moves[j, j] is replaced by the sum of the ways out of j.
+    """
+    moves, leaving = moves.copy(), leaving.copy()
+    steps, out = np.ones_like(leaving), np.empty_like(leaving)
+    for j in range(leaving.shape[-1] - 1, -1, -1):
+        out[..., j] = leaving[..., j] + moves[..., j, :j].sum(axis=-1)
+        share = moves[..., :j, j] / out[..., j, None]
+        moves[..., :j, :j] += share[..., :, None] * moves[..., j, None, :j]
+        leaving[..., :j] += share * leaving[..., j, None]
+        steps[..., :j] += share * steps[..., j, None]
+    return moves, steps, out
 
 
 def _quasi_stationary(moves: Array) -> Array:
