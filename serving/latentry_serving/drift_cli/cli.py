@@ -199,6 +199,7 @@ def simulate(
         typer.Option(help="By how much: standard deviations, 1 + factor, radians, or share of the traffic.", min=1e-6),
     ],
     rate: Annotated[float, typer.Option(help="Inputs per second that are sampled, of all replicas.", min=1e-6)],
+    timestamps: Timestamps = None,
     on: Annotated[str, typer.Option(help="Tensor that drifts; input drifts go through the model.")] = "input",
     window: Annotated[int | None, typer.Option(help="Inputs judged together; default: the profile's window.")] = None,
     expected_run_time: Annotated[
@@ -225,7 +226,7 @@ def simulate(
     run_time = expected_run_time or Duration.parse("30d")
     scenario = Scenario(kind, size, on, rate, window or profile.window, run_time.seconds, replicas, seed)
     with shown() as progress:
-        read = read_inputs(inputs, manifest.contract.operations[Operation.ENCODE].inputs)
+        read = read_inputs(inputs, manifest.contract.operations[Operation.ENCODE].inputs, timestamps).ordered()
         found = priced(profile, Runner(bundle, manifest.contract), read, scenario, _telling(progress))
     if as_json:
         print_json(json.dumps(found.to_json(), indent=2))

@@ -38,8 +38,8 @@ def priced(profile: BundleProfile, runner: Runner, inputs: Inputs, scenario: Sce
     """Simulates.
 
     Args:
-        inputs: undrifted. A drift of ``input`` goes through the model, one of another tensor stays there; kinds that
-            change which inputs come change all tensors.
+        inputs: undrifted, in the order of their times where they have any. A drift of ``input`` goes through the model,
+            one of another tensor stays there; kinds that change which inputs come change all tensors.
 
     Raises:
         InvalidInput: settings out of range, too few inputs, a tensor that is not watched or cannot drift so.
@@ -48,7 +48,7 @@ def priced(profile: BundleProfile, runner: Runner, inputs: Inputs, scenario: Sce
     rng = np.random.Generator(np.random.PCG64(scenario.seed))
     values = _drifted(profile, runner, inputs, scenario, rng, progress)
     starts = rng.integers(0, inputs.rows - scenario.window + 1, WINDOWS)
-    p = judged_windows(profile, values, starts, scenario.window, progress)
+    p = judged_windows(profile, values, starts, scenario.window, progress, times_s=inputs.times_s)
     settings = live_settings(profile, scenario.window, scenario.rate, scenario.run_time_s, scenario.replicas)
     return price(profile, p, settings, rng, progress)
 
@@ -100,8 +100,8 @@ def _check(profile: BundleProfile, inputs: Inputs, scenario: Scenario) -> None:
     if scenario.kind in REORDERING and scenario.size > 1:
         problems.append(Problem("--size", f"{scenario.size:g} is no share of the traffic", "write 0.05, at most 1"))
     slots = [name for name, tensor in profile.drift.tensors.items() if tensor.slots > 1]
-    if slots:
-        problem = f"{', '.join(slots)} has hour-of-day slots, which this simulation does not follow"
-        problems.append(Problem("profile", problem, "fit a profile without timestamps to compare settings"))
+    if slots and inputs.times_s is None:
+        problem = f"are missing; {', '.join(slots)} is held against the reference of its hour of the day"
+        problems.append(Problem("--timestamps", problem, "give the times of the inputs"))
     if problems:
         raise InvalidInput("drift simulate", problems)

@@ -9,6 +9,7 @@ correlated between a tensor's statistics as in the calibration windows, and with
 reference is finite. This measures the rules and the sharing of the budget, not whether traffic is as it was.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,12 @@ from scipy.special import ndtri
 
 from latentry_serving.bundle.profile import BundleProfile
 from latentry_serving.bundle.tensors import Array
-from latentry_serving.drift import budget, judge
+from latentry_serving.drift import budget, judge, order
 from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.rules import P_FLOOR
 from latentry_serving.drift.scores import COUNTED
 from latentry_serving.drift.types import Settings, Thresholds
-from latentry_serving.drift.windows import Window
+from latentry_serving.drift.windows import Filled, Window
 from latentry_serving.drift_cli.check import HEALTH_SHARE
 
 MONTH_S = 30 * 86400.0
@@ -114,21 +115,41 @@ def live_settings(profile: BundleProfile, window: int, rate: float, run_time_s: 
 
 
 def judged_windows(
-    profile: BundleProfile, values: Mapping[str, Array], starts: NDArray[np.int64], window: int, progress: Telling
+    profile: BundleProfile,
+    values: Mapping[str, Array],
+    starts: NDArray[np.int64],
+    window: int,
+    progress: Telling,
+    *,
+    times_s: Floats | None = None,
 ) -> Floats:
-    """p-values [windows, m] of contiguous windows that begin at ``starts`` [windows]; NaN where not judged."""
+    """p-values [windows, m] of contiguous windows that begin at ``starts`` [windows]; NaN where not judged.
+
+    times_s: [n] Unix seconds, which a profile with hour-of-day slots needs: each vector is held against its own hour.
+    """
     columns = []
+    hours = np.zeros(len(next(iter(values.values()))), np.int64) if times_s is None else order.hour_of(times_s)
     for count, (name, tensor) in enumerate(profile.drift.tensors.items()):
         progress(f"judging windows of {name}", count / len(profile.drift.tensors))
-        kernel, rows = tensor.kernel(), np.asarray(values[name], np.float32)
+        kernel, rows, slots = tensor.kernel(), np.asarray(values[name], np.float32), tensor.slot_of_hour[hours]
         table = np.full((len(starts), len(tensor.statistics)), np.nan)
         place = {statistic: i for i, statistic in enumerate(tensor.statistics)}
         for index, start in enumerate(starts):
-            (filled,) = Window(kernel, window).add(rows[start : start + window], 0.0)
+            part = slice(start, start + window)
+            filled = _filled(Window(kernel, window, tensor.slots), rows[part], slots[part])
             for score in judge.judged(tensor, filled, min(50, window)):
                 table[index, place[score.statistic]] = score.p
         columns.append(table)
     return np.concatenate(columns, axis=1)
+
+
+def _filled(window: Window, rows: Array, slots: NDArray[np.int64]) -> Filled:
+    """The window that the vectors [n, d] of slots [n] fill: those of one slot after the other, as they come."""
+    closed: list[Filled] = []
+    for start, stop in itertools.pairwise([0, *(np.flatnonzero(np.diff(slots)) + 1).tolist(), len(rows)]):
+        closed += window.add(rows[start:stop], 0.0, int(slots[start]))
+    (filled,) = closed
+    return filled
 
 
 def price(profile: BundleProfile, p: Floats, settings: Settings, rng: np.random.Generator, progress: Telling) -> Price:

@@ -39,6 +39,18 @@ def traffic(seed: int, rows: int) -> np.ndarray:
     return (centres[rng.integers(0, 6, rows)] + 0.5 * rng.normal(size=(rows, WIDTH))).astype(np.float32)
 
 
+def daily(seed: int, *, days: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs with a daily cycle, 25 an hour, and their Unix times from a midnight on."""
+    times = 19_000 * 86400.0 + np.arange(days * 24 * 25) * 144.0
+    wave = 1.5 * np.sin(2 * np.pi * times / 86400)
+    return traffic(seed, len(times)) + wave[:, None].astype(np.float32), times
+
+
+@pytest.fixture(scope="session")
+def make_daily() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    return daily
+
+
 @pytest.fixture(scope="session")
 def make_traffic() -> Callable[[int, int], np.ndarray]:
     return traffic
@@ -62,6 +74,17 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VAE's bundle with a profile in windows of 60, to be read only."""
     return built(artifacts, tmp_path_factory.mktemp("bundles") / "vae", profile={"window": WINDOW})
+
+
+@pytest.fixture(scope="session")
+def cyclic(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a profile of six days with a daily cycle, in hour-of-day slots. Its inputs and times:
+    ``artifacts / cycle.npy, cycle-times.npy``."""
+    inputs, times = daily(4, days=6)
+    np.save(artifacts / "cycle.npy", inputs)
+    np.save(artifacts / "cycle-times.npy", times)
+    profile = {"window": WINDOW, "inputs": {"path": "cycle.npy"}, "timestamps": {"path": "cycle-times.npy"}}
+    return built(artifacts, tmp_path_factory.mktemp("bundles") / "cyclic", profile=profile)
 
 
 @pytest.fixture(scope="session")

@@ -193,3 +193,22 @@ def test_times_are_told(bundle: Path, make_traffic: Traffic, save: Save, tmp_pat
     report = reported(found)
     assert "since input 300 (2023-11-14 22:18:20 UTC)" in report.headline.sentences[0]
     assert ("times", "2023-11-14 22:13:20 UTC to 2023-11-14 22:23:19 UTC") in report.facts
+
+
+def test_a_daily_cycle_is_held_against_its_hours(
+    cyclic: Path, make_daily: Callable[..., tuple[np.ndarray, np.ndarray]], save: Save, tmp_path: Path
+) -> None:
+    """Mornings alone are no drift, and the reference's histograms are those of mornings."""
+    inputs, times = make_daily(9, days=6)
+    morning = (times % 86400) < 6 * 3600
+    np.save(tmp_path / "times.npy", times[morning])
+    found = judge_file(cyclic, save(inputs[morning]), str(tmp_path / "times.npy"), None, TOLERATED, lambda _, __: None)
+    report = reported(found)
+    assert report.headline.state is State.OK
+    (tensor,) = (tensor for tensor in report.tensors if tensor.name == "input")
+    for view in tensor.shown:
+        everything = found.profile.drift.tensors["input"].reference.bin_shares[view.dimension]
+        assert view.live_spread is not None
+        assert np.abs(np.subtract(view.reference, view.live)).max() < 0.06
+        assert np.abs(everything[: len(view.live)] - view.live).max() > 0.1
+        assert abs(view.reference_spread.mean - view.live_spread.mean) < 0.15

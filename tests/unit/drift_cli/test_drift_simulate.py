@@ -129,3 +129,14 @@ def test_drifts_are_what_they_are_called() -> None:
     some = reordered(values, "embedding", DriftKind.MIXTURE, 0.2, 100, rng)
     assert all(len(np.unique(some[start : start + 100])) == 100 for start in range(0, 3900, 10))
     assert {DriftKind.MIXTURE, DriftKind.DUPLICATES} == REORDERING
+
+
+def test_a_profile_with_a_daily_cycle_is_simulated_hour_by_hour(cyclic: Path, artifacts: Path) -> None:
+    inputs = ["--inputs", artifacts / "cycle.npy", "--kind", "shift", "--rate", 20]
+    assert "--timestamps: are missing; input" in run(cyclic, *inputs, "--size", 1)
+    times = ["--timestamps", artifacts / "cycle-times.npy", "--json"]
+    nothing, drift = (run(cyclic, *inputs, *times, "--size", size) for size in (1e-6, 2))
+    # Held against another hour, undrifted inputs would look drifted at once.
+    assert nothing["noticedShare"] < 0.2
+    assert drift["noticedShare"] == 1
+    assert drift["meanDelaySeconds"] <= 9
