@@ -129,6 +129,8 @@ def _response(message: ModelInferResponse) -> DecodedMessage:
 
 
 def _parameters(parameters: Mapping[str, InferParameter]) -> dict[str, ParameterValue]:
+    if not parameters:  # nearly always; the intersection below takes longer than all the rest of a small message
+        return {}
     chosen = {key: parameters[key].WhichOneof("parameter_choice") for key in PARAMETERS_OF_INTEREST & parameters.keys()}
     return {key: getattr(parameters[key], field) for key, field in chosen.items() if field}
 

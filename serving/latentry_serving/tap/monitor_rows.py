@@ -79,20 +79,24 @@ class WatchedRows:
 class Batches:
     """Collects rows of several arrays that belong together, and hands them on by ``BATCH_ROWS``."""
 
-    def __init__(self, widths: Sequence[int], take: Callable[..., None]) -> None:
+    def __init__(self, widths: Sequence[int], *takers: Callable[..., None]) -> None:
         """
         Args:
             widths: columns of each array.
-            take: called with as many arrays [n, width]; valid during the call only.
+            takers: each called with as many arrays [n, width]; valid during the call only, and not to be changed.
         """
         self._buffers = [np.empty((BATCH_ROWS, width), np.float32) for width in widths]
-        self._take = take
+        self._takers = list(takers)
         self._filled = 0
+
+    def also(self, take: Callable[..., None]) -> None:
+        """Somebody else who takes the same rows."""
+        self._takers.append(take)
 
     def add(self, arrays: Sequence[Rows]) -> None:
         """Adds rows [n, width] of each."""
         rows, start = len(arrays[0]), 0
-        if any(len(array) != rows for array in arrays):
+        if len(arrays) > 1 and any(len(array) != rows for array in arrays):
             raise ValueError(f"rows that do not belong together: {[len(array) for array in arrays]}")
         while start < rows:
             stop = min(rows, start + BATCH_ROWS - self._filled)
@@ -107,28 +111,34 @@ class Batches:
         """Hands on what there is."""
         filled, self._filled = self._filled, 0
         if filled:
-            self._take(*(buffer[:filled] for buffer in self._buffers))
+            arrays = [buffer[:filled] for buffer in self._buffers]
+            for take in self._takers:
+                take(*arrays)
 
 
 class Feeds:
     """Batches for everybody who wants rows: each names the tensors it needs together."""
 
     def __init__(self) -> None:
-        self._feeds: list[tuple[tuple[str, ...], Batches]] = []
+        self._feeds: dict[tuple[str, ...], Batches] = {}
 
     def add(self, tensors: Mapping[str, int], take: Callable[..., None]) -> None:
-        """``tensors``: name -> columns, in the order ``take`` gets them."""
-        self._feeds.append((tuple(tensors), Batches(tuple(tensors.values()), take)))
+        """``tensors``: name -> columns, in the order ``take`` gets them. Who needs the same ones shares a batch."""
+        names = tuple(tensors)
+        if names in self._feeds:
+            self._feeds[names].also(take)
+        else:
+            self._feeds[names] = Batches(tuple(tensors.values()), take)
 
     def put(self, rows: Mapping[str, Rows]) -> None:
         """Rows of one sample; who needs a tensor that is not there gets nothing."""
-        for names, batches in self._feeds:
+        for names, batches in self._feeds.items():
             if all(name in rows for name in names):
                 batches.add([rows[name] for name in names])
 
     def flush(self) -> None:
         """Hands on whatever waits."""
-        for _, batches in self._feeds:
+        for batches in self._feeds.values():
             batches.flush()
 
 
@@ -140,5 +150,8 @@ def _rows(array: NDArray[Any], source: _Source) -> Rows:
     rows = len(array) if array.ndim else 0
     if rows == 0 or array.size != rows * source.dimensions:
         raise ValueError(f"{source.tensor} has shape {list(array.shape)}, the contract says {source.dimensions} values")
+    flat = array.reshape(rows, source.dimensions)
+    if flat.dtype == np.float32:
+        return flat
     with np.errstate(over="ignore"):
-        return np.asarray(array.reshape(rows, source.dimensions), np.float32)
+        return np.asarray(flat, np.float32)
