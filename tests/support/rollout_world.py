@@ -37,7 +37,10 @@ ROTATED = Pairs(
     200, 50, Bounded(-0.04, -0.1, 0.02), Bounded(1, 0.99, 1), Bounded(0, 0, 0.02), Bounded(0.999, 0.98, 1), "map.npy"
 )
 UNRELATED = Pairs(200, 50, Bounded(0.12, 0.1, 0.14), Bounded(0.006, 0, 0.02), Bounded(0, 0, 0.02), Bounded(0, 0, 0.02))
-EDGES = (0.001, 0.01, 0.1, 1.0)
+EDGES = (0.001, 0.01, 0.02, 0.05, 0.1, 1.0)
+"""Seconds; the objective is 100 ms."""
+FAST, TWICE_AS_SLOW, TOO_SLOW = 0, 2, 4
+"""Bins of EDGES."""
 
 
 @dataclass
@@ -57,6 +60,8 @@ class Behaviour:
     pairs: Pairs | None = SAME
     monitor: MonitorFacts | None = field(default_factory=lambda: MonitorFacts(Judging.ON, sufficient=True))
     answers: dict[str, Answer] = field(default_factory=dict)
+    missing: int = 0
+    """Replicas that do not answer."""
     lost: bool = False
     """All its replicas are gone, though they should run."""
 
@@ -96,6 +101,7 @@ class World:
         self.offset = 0.0
         self.rate = 20.0
         self.status: RolloutStatus | None = None
+        self.mirror = ""
         self.shares: dict[str, int] = {}
         self.pods: dict[str, Pod] = {}
         self.served: dict[str, float] = {}
@@ -128,7 +134,7 @@ class World:
         how, pod = self.behaviours[revision], self.pods.get(revision)
         if pod is None or how.never_ready or how.refused or how.lost:
             return 0
-        return sum(1 for started in pod.started if self.now - started >= how.startup)
+        return max(0, sum(1 for started in pod.started if self.now - started >= how.startup) - how.missing)
 
     def facts(self) -> RolloutFacts:
         """One look at everything."""
@@ -208,6 +214,7 @@ class World:
             pod.started = pod.started[:wanted] + [self.now] * (wanted - len(pod.started))
             pod.wanted = wanted
         self.shares = dict(desired.weights)
+        self.mirror = desired.mirror
         if decision.state.stage != self.stage:
             self.stage = decision.state.stage
             self.baseline = dict(self.served)
@@ -215,7 +222,7 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         """Requests are served meanwhile."""
-        for name, weight in self.shares.items():
+        for name, weight in [*self.shares.items(), *([(self.mirror, 100)] if self.mirror else [])]:
             if name in self.behaviours and self.ready(name):
                 served = seconds * self.rate * weight / 100
                 self.served[name] = self.served.get(name, 0.0) + served
@@ -301,6 +308,16 @@ def stop(seconds: float) -> Callable[[World], None]:
     def act(world: World) -> None:
         world.note(f"the operator is down for {seconds:g} s")
         world.pass_time(seconds)
+
+    return act
+
+
+def users(rate: float) -> Callable[[World], None]:
+    """Users send this many requests per second from now on."""
+
+    def act(world: World) -> None:
+        world.note(f"users send {rate:g} requests per second")
+        world.rate = rate
 
     return act
 

@@ -127,6 +127,8 @@ class RolloutStatus(ApiModel):
     """The replaced revision that stays for an undo. Left out: none."""
     step: Count = 0
     """Stage of the traffic, the first is 1; 0 before traffic. No unit."""
+    attempt: Count = 0
+    """How often the candidate was judged anew after it was held. No unit."""
     weight: Annotated[int, Field(ge=0, le=100)] = 0
     """Share of the requests that the candidate was given. Unit: percent."""
     since: Timestamp | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from latentry_operator.plan.rollout.facts import Verb
+from latentry_operator.plan.rollout.policy import FULL
 from latentry_operator.plan.rollout.reasons import RolloutReason
 from latentry_operator.plan.rollout.state import Leaving, Phase, Rejection
 from latentry_operator.plan.rollout.turn import Turn
@@ -33,7 +34,7 @@ def _resume(turn: Turn) -> str:
     if not state.paused and state.held is None:
         return "the rollout is neither paused nor held"
     if state.held is not None:
-        turn.enter(state.phase, held=None, paused=False)
+        turn.enter(state.phase, held=None, paused=False, attempt=state.attempt + 1)
         turn.tell(RolloutReason.RESUMED, f"revision {state.candidate} is judged again at {state.weight} %")
     else:
         turn.set(paused=False)
@@ -46,7 +47,7 @@ def _abort(turn: Turn) -> str:
         return "there is no candidate"
     if not turn.state.stable:
         return "there is no stable revision to go back to; change the spec"
-    turn.reject(RolloutReason.ABORTED, "somebody aborted the rollout; change the spec, or `latentry rollout retry`")
+    turn.reject(RolloutReason.ABORTED, "somebody aborted the rollout")
     return ""
 
 
@@ -72,7 +73,7 @@ def _undo(turn: Turn) -> str:
         return f"no replica of revision {state.previous}, which is kept, answers"
     message = f"revision {state.previous}, which was kept, takes over from {state.stable} again"
     back_to_previous(turn, RolloutReason.UNDONE, message)
-    reason = "somebody undid the rollout; change the spec, or `latentry rollout retry`"
+    reason = "somebody undid the rollout"
     turn.set(rejection=Rejection(state.stable, turn.policy.fingerprint, RolloutReason.UNDONE, reason))
     return ""
 
@@ -89,7 +90,7 @@ def _retry(turn: Turn) -> str:
 def back_to_previous(turn: Turn, reason: RolloutReason, message: str) -> None:
     """The kept revision is stable again; the one that had replaced it leaves once its traffic is taken."""
     state = turn.state
-    leaving = Leaving(state.stable, 100)
+    leaving = Leaving(state.stable, 0 if state.relief else FULL)
     turn.tell(reason, message)
     turn.enter(Phase.IDLE, stable=state.previous, previous="", leaving=leaving, relief="")
 

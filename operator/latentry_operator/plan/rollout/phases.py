@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from latentry_operator.api.status import Verdict
-from latentry_operator.plan.rollout.gates.result import GateResult
+from latentry_operator.plan.rollout.gates.result import GateResult, count
 from latentry_operator.plan.rollout.policy import FULL
 from latentry_operator.plan.rollout.reasons import RolloutReason
 from latentry_operator.plan.rollout.state import Leaving, Phase
@@ -44,9 +44,9 @@ def failures(turn: Turn) -> bool:
 def _lost(turn: Turn) -> bool:
     state = turn.state
     message = f"no replica of revision {state.candidate}, which had {state.weight} % of the traffic, answers any more"
-    turn.fail(RolloutReason.CANDIDATE_LOST, message)
-    if turn.state.candidate:  # held: what does not answer keeps no share
+    if not turn.policy.rollback:  # it will be held, and what does not answer keeps no share
         turn.enter(Phase.PREPARING, step=0, weight=0, forced=False)
+    turn.fail(RolloutReason.CANDIDATE_LOST, message)
     return True
 
 
@@ -100,7 +100,7 @@ def _scaling(turn: Turn) -> bool:
         message = f"{state.candidate} has all traffic and is watched for {stage.hold:g} s; {state.stable} stays"
         turn.tell(RolloutReason.SWITCHED, message)
     else:
-        message = f"{state.candidate} has {stage.weight} % of the traffic and is watched for {stage.hold:g} s"
+        message = f"the share of {state.candidate} is {stage.weight} %, it is watched for {stage.hold:g} s"
         turn.tell(RolloutReason.WEIGHT_RAISED, message)
     turn.enter(Phase.WATCHING if last else Phase.STEPPING, weight=stage.weight)
     return True
@@ -124,7 +124,7 @@ def _stepping(turn: Turn) -> bool:
 def _scale(turn: Turn, step: int) -> None:
     stage, state = turn.policy.stage(step), turn.state
     turn.enter(Phase.SCALING, step=step)
-    message = f"{state.candidate} gets {turn.needed} replicas for {stage.weight} % of the traffic"
+    message = f"{state.candidate} gets {count(turn.needed, 'replica')} for {stage.weight} % of the traffic"
     turn.tell(RolloutReason.SCALING, f"{message}: {_passes(turn.results)}")
 
 

@@ -70,6 +70,7 @@ class RolloutState:
         candidate: on trial.
         previous: what ``stable`` replaced, kept at full size for an undo.
         step: stage of the traffic that the candidate is at or is scaling for, the first is 1; 0 before.
+        attempt: how often this candidate was judged anew after it was held.
         weight: the candidate's share, percent.
         since: Unix time at which the phase or step began, for people only.
         looked: Unix time of the last look.
@@ -86,6 +87,7 @@ class RolloutState:
     candidate: str = ""
     previous: str = ""
     step: int = 0
+    attempt: int = 0
     weight: int = 0
     since: float = 0.0
     looked: float = 0.0
@@ -103,7 +105,7 @@ class RolloutState:
     @property
     def stage(self) -> str:
         """Names what evidence must be about: counts of traffic begin anew with each stage."""
-        return f"{self.candidate}/{self.step}" if self.candidate else ""
+        return f"{self.candidate}/{self.step}.{self.attempt}" if self.candidate else ""
 
     @property
     def resting(self) -> bool:

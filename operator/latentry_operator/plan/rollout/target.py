@@ -70,5 +70,6 @@ def _start(turn: Turn) -> bool:
     beside = f"beside {state.stable}" if state.stable else "as the first"
     deadline = f"{turn.policy.deadline:g} s"
     turn.tell(RolloutReason.STARTED, f"revision {target} starts {beside}; it has {deadline} to get ready")
-    turn.enter(Phase.PREPARING, candidate=target, previous="", step=0, weight=0, held=None, leaving=leaving, relief="")
+    turn.set(candidate=target, previous="", leaving=leaving, relief="", held=None)
+    turn.enter(Phase.PREPARING, step=0, attempt=0, weight=0)
     return True

@@ -96,10 +96,11 @@ class Turn:
     def hold(self, reason: RolloutReason, message: str) -> None:
         """The candidate stays at its share; said once."""
         held = self.state.held
-        if held is None or held.reason is not reason:
-            share = f"at {self.state.weight} %" if self.state.weight else "without traffic"
-            told = f"revision {self.state.candidate} is held {share} ({reason}): {message}"
-            self.tell(RolloutReason.HELD, told, warning=True)
+        if held is not None and held.reason is reason:
+            return
+        share = f"at {self.state.weight} %" if self.state.weight else "without traffic"
+        told = f"revision {self.state.candidate} is held {share} ({reason}): {message}"
+        self.tell(RolloutReason.HELD, told, warning=True)
         self.set(held=Held(reason, message))
 
 

@@ -1,7 +1,7 @@
 """Gates about the candidate itself: its contract, its golden outputs, whether its containers stay up."""
 
 from latentry_operator.plan.rollout.facts import ProbeResult
-from latentry_operator.plan.rollout.gates.result import GateInput, GateResult, failed, no_report, passed, waits
+from latentry_operator.plan.rollout.gates.result import GateInput, GateResult, count, failed, no_report, passed, waits
 from latentry_operator.plan.rollout.reasons import GateName, GateReason
 
 SPACE_PATH = "embeddingSpace"
@@ -24,10 +24,10 @@ def contract(given: GateInput) -> GateResult | None:
         return failed(
             gate,
             GateReason.CONTRACT_BROKEN,
-            f"{_count(len(breaking), 'change')} would break clients, 0 are allowed: {told}. Rebuild the bundle with"
+            f"{count(len(breaking), 'change')} would break clients, 0 are allowed: {told}. Rebuild the bundle with"
             " the old contract, or serve it as another LatentModel",
         )
-    return passed(gate, GateReason.CONTRACT_KEPT, f"{_count(len(changes), 'difference')}, none breaks clients")
+    return passed(gate, GateReason.CONTRACT_KEPT, f"{count(len(changes), 'difference')}, none breaks clients")
 
 
 def golden(given: GateInput) -> GateResult | None:
@@ -41,7 +41,7 @@ def golden(given: GateInput) -> GateResult | None:
         return failed(
             gate,
             GateReason.GOLDEN_MISSED,
-            f"{len(missed)} of {_count(len(probes), 'operation')} missed the recorded outputs: {told}. Compare with"
+            f"{len(missed)} of {count(len(probes), 'operation')} missed the recorded outputs: {told}. Compare with"
             " `latentry bundle verify` on this hardware, or rebuild with another tolerance",
         )
     if silent := [probe for probe in probes if probe.result is ProbeResult.UNANSWERED]:
@@ -49,18 +49,14 @@ def golden(given: GateInput) -> GateResult | None:
         return waits(gate, GateReason.GOLDEN_UNANSWERED, f"the last golden probe got no answer: {told}")
     if not probes or any(probe.result is ProbeResult.NOT_RUN for probe in probes):
         return no_report(gate, "the result of a golden probe of every operation")
-    return passed(gate, GateReason.GOLDEN_REPRODUCED, f"{_count(len(probes), 'operation')} gave the recorded outputs")
+    return passed(gate, GateReason.GOLDEN_REPRODUCED, f"{count(len(probes), 'operation')} gave the recorded outputs")
 
 
 def stability(given: GateInput) -> GateResult:
     """Do the candidate's containers stay up?"""
     most, restarts = given.policy.gates.max_restarts, given.candidate.restarts
-    message = f"{_count(restarts, 'restart')} of its containers, {most} are allowed"
+    message = f"{count(restarts, 'restart')} of its containers, {most} are allowed"
     if restarts > most:
         why = f": {given.candidate.problem}" if given.candidate.problem else "; see the containers' last state and logs"
         return failed(GateName.STABILITY, GateReason.RESTARTING, f"{message}{why}")
     return passed(GateName.STABILITY, GateReason.STEADY, message)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

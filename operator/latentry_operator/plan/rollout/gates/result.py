@@ -61,6 +61,11 @@ def waits(gate: str, reason: GateReason, message: str) -> GateResult:
     return GateResult(gate, Verdict.WAIT, reason, message[:_LONGEST])
 
 
+def count(number: int, what: str) -> str:
+    """``1 replica``, ``2 replicas``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def no_report(gate: GateName, what: str) -> GateResult:
     """A wait for the candidate's tap."""
     return waits(gate, GateReason.NOT_REPORTED, f"the candidate's tap has not told {what} yet")
