@@ -30,6 +30,8 @@ _STOP_SECONDS = 2.0
 _LINE_BYTES = 16 * 2**20
 """Longest line taken; reports of wide models take some hundred kilobytes."""
 _SHORTEST_PERMIT_SECONDS = 0.1
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""Watching is to cost the traffic one core at most; and every further thread of a BLAS holds buffers of its own."""
 
 
 class _Waiting(NamedTuple):
@@ -127,6 +129,7 @@ class Analysis:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
+            env=os.environ | _ONE_THREAD,
         )
         if state is not None:
             self._order(process, framed_control(Control.RESTORE, state))

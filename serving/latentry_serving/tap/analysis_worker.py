@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import os
-import select
 import signal
 import sys
 import time
@@ -19,12 +18,12 @@ from latentry_serving.contract.metrics import SampleLoss
 from latentry_serving.tap.analysis_decode import NonFiniteOutputs, ReceivedCall, SampleConsumer, received, samples
 from latentry_serving.tap.analysis_frames import (
     CONTROL_HEAD,
-    LENGTHS,
     MAX_VERDICTS,
     Finding,
     Verdict,
     write_verdicts,
 )
+from latentry_serving.tap.analysis_pipe import FrameReader
 from latentry_serving.tap.analysis_setup import AnalysisSetup
 from latentry_serving.tap.logs import set_up_logging
 
@@ -73,6 +72,7 @@ def serve(
     companion: Companion | None = None,
 ) -> None:
     """Answers frames until the source ends; a frame cut short by that has no answer."""
+    frames = FrameReader(source)
     verdicts: list[Verdict] = []
     flushed_s = time.monotonic()
     sink.write(write_verdicts(verdicts))  # ready: the tap waits longer for a process that starts
@@ -82,7 +82,7 @@ def serve(
             sink.write(line)
         due = len(verdicts) >= MAX_VERDICTS or time.monotonic() - flushed_s > _LONGEST_SECONDS
         wait_s = _GATHER_SECONDS if verdicts or companion is None else _LONGEST_SECONDS
-        ready = select.select([source], [], [], 0 if due else wait_s)[0]
+        ready = frames.wait(0 if due else wait_s)
         if due or not ready:
             if verdicts:
                 sink.write(write_verdicts(verdicts))
@@ -90,7 +90,7 @@ def serve(
             flushed_s = time.monotonic()
         if not ready and companion is not None:
             continue
-        frame = _frame(source)
+        frame = frames.next()
         if frame is None:
             if verdicts:
                 sink.write(write_verdicts(verdicts))
@@ -107,28 +107,6 @@ def _verdict(frame: tuple[bytes, bytearray], consumers: Sequence[SampleConsumer]
     except Exception:
         log.exception("a sample could not be analysed")
         return Verdict(SampleLoss.ANALYSIS_FAILED, {})
-
-
-def _frame(source: io.FileIO) -> tuple[bytes, bytearray] | None:
-    """Head and payload of the next frame; None where the source ends before it does."""
-    lengths = _exactly(source, LENGTHS.size)
-    if lengths is None:
-        return None
-    head_bytes, payload_bytes = LENGTHS.unpack(lengths)
-    head, payload = _exactly(source, head_bytes), _exactly(source, payload_bytes)
-    return None if head is None or payload is None else (bytes(head), payload)
-
-
-def _exactly(source: io.FileIO, size: int) -> bytearray | None:
-    """``size`` bytes; None where the source ends before."""
-    data = bytearray(size)
-    view, filled = memoryview(data), 0
-    while filled < size:
-        count = source.readinto(view[filled:])
-        if not count:
-            return None
-        filled += count
-    return data
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ calls and streams, every reason of the decoder has its loss, the non-finite coun
 import io
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from latentry_serving.oip import FailureReason
 from latentry_serving.oip import oip_pb2 as pb
 from latentry_serving.tap.analysis_decode import NonFiniteOutputs, Sample, received, samples
 from latentry_serving.tap.analysis_frames import LENGTHS, Finding, Verdict, framed, read_verdicts, write_verdicts
+from latentry_serving.tap.analysis_pipe import FrameReader
 from latentry_serving.tap.analysis_worker import judge, serve
 from latentry_serving.tap.capture import CapturedCall
 from latentry_serving.tap.http1_heads import ResponseHead
@@ -145,3 +147,24 @@ def test_a_consumer_that_fails_costs_one_sample():
         given = [verdict.loss for line in answers for verdict in read_verdicts(line)]
     assert given == [None, SampleLoss.ANALYSIS_FAILED, None]
     assert consumer.seen == 3
+
+
+def test_frames_come_whole_however_the_pipe_cuts_them() -> None:
+    payloads = [b"", b"ab", bytes(300_000), b"c" * 70_000, bytes(range(256)) * 4_000]
+    sent = b"".join(LENGTHS.pack(3, len(payload)) + b"hea" + payload for payload in payloads)
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with io.FileIO(writing, "w") as sink:
+            for start in range(0, len(sent), 7_001):
+                sink.write(sent[start : start + 7_001])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with io.FileIO(reading) as source:
+        frames = FrameReader(source)
+        found = []
+        while frames.wait(10) and (frame := frames.next()) is not None:
+            found.append(frame)
+    writer.join()
+    assert found == [(b"hea", payload) for payload in payloads]
