@@ -200,7 +200,7 @@ function contributors(tensor, alarm) {
     cells: [`dimension ${part.dimension}`, { text: share(part.share), bar: part.share }, number(part.meanShift, 3), number(part.spread, 3)],
   }));
   setRows(table, rows);
-  return make("div", { className: "scroll", role: "region", tabIndex: 0, "aria-label": `Contributors to the alarm of ${tensor}` }, table);
+  return make("div", { className: "scroll", role: "group", tabIndex: 0, "aria-label": `Contributors to the alarm of ${tensor}` }, table);
 }
 
 // The highest of several statistics, time by time.
