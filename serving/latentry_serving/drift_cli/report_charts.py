@@ -24,6 +24,8 @@ _HALF, _MOST = 1.177, 2.448
 """Radii that hold 50 % and 95 % of a Gaussian in two dimensions: square roots of chi²'s quantiles."""
 _REACH = 3.2
 """Of a projection's axes in the reference's standard deviations, at least."""
+_SMALLEST = 0.01
+"""Share of the difference worth naming."""
 _LOW = 66.0
 """Height of a chart of ranges alone."""
 _LEGEND = (("reference", "reference"), ("live", "these inputs"))
@@ -48,7 +50,7 @@ def dimension_figure(view: DimensionView, title: str) -> Figure:
         svg, bottom = Svg(f"{title}: range of the values, reference against live", height=_LOW), -8.0
     _spreads(svg, view, bottom)
     told = [] if view.edges else ["The reference has one value nearly always, so there is one bin"]
-    told += [f"{view.share:.0%} of the difference"] if 0 < view.share < 1 else []
+    told += [f"{view.share:.0%} of the difference"] if _SMALLEST <= view.share < 1 else []
     told += [f"{_percent(view.outside)} of the values outside the reference's range"] if view.outside else []
     rows = [(n, _percent(r), _percent(v)) for n, r, v in zip(names, view.reference, view.live, strict=True)]
     rows += [
@@ -130,7 +132,7 @@ def projection_figure(view: Projection) -> Figure:
             else [legend[0], ("bad", "these inputs: all since the drift")]
         )
     shown = len(points)
-    note = f"{shown} of {view.of} inputs, evenly taken." if shown < view.of else "All judged inputs."
+    note = f"{shown} of {view.of} inputs, evenly taken, all finite." if shown < view.of else "All judged inputs."
     return Figure(f"{view.tensor} along directions {first} and {second}", note, svg, tuple(legend), _moments(view))
 
 

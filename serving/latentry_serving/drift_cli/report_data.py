@@ -100,6 +100,7 @@ def _tensor(evidence: Evidence, name: str, shape: Sequence[Column], alarms: Sequ
         state,
         _explanation(raised),
         since,
+        bool(raised and raised[0].explanation.dimensions),
         _dimensions(evidence, name, since, raised),
         report_windows.lines(windows, shape, {alarm.explanation.alarm.statistic for alarm in raised}),
         lane,

@@ -11,7 +11,6 @@ _FARTHEST = 20.0
 """Powers of ten of p shown; smaller ones lie at the edge."""
 _FEW_COLUMNS = 40
 STATES = {State.OK: "ok", State.BAD: "alarm", State.UNKNOWN: "not judged"}
-_STATISTICS = (("bad", "statistic with an alarm"), ("quiet", "the others"), ("limit", "alarm limit"))
 LANE_WIDTH, LANE_HEIGHT = 1000.0, 20.0
 
 
@@ -34,7 +33,7 @@ def p_figure(view: TensorView, columns: Sequence[Column]) -> Figure:
     table = Table(header, _rows(columns, [[_p(p) for p in line.p] for line in view.lines]))
     note = "Higher is stranger. Above the dashed line (each statistic has its own, between the two): an alarm at once."
     note += f" Beyond 1e-{_FARTHEST:.0f}: at the edge." if max(seen, default=0) >= _FARTHEST else ""
-    return Figure(f"{view.name}: p-values", note, svg, _STATISTICS, table)
+    return Figure(f"{view.name}: p-values", note, svg, _legend(view), table)
 
 
 def cusum_figure(view: TensorView, columns: Sequence[Column]) -> Figure:
@@ -52,7 +51,7 @@ def cusum_figure(view: TensorView, columns: Sequence[Column]) -> Figure:
     header = ("windows", "inputs", *(line.statistic.value for line in view.lines))
     table = Table(header, _rows(columns, [[f"{share:.0%}" for share in line.evidence] for line in view.lines]))
     note = "Slightly strange windows in a row add up (CUSUM). At 100 %: an alarm."
-    return Figure(f"{view.name}: cumulative sums", note, svg, _STATISTICS, table)
+    return Figure(f"{view.name}: cumulative sums", note, svg, _legend(view), table)
 
 
 def _power(p: float) -> float:
@@ -79,6 +78,11 @@ def _windows(column: Column) -> str:
 
 def _rows(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
     return tuple((_windows(c), f"{c.first} to {c.last}", *(cell[i] for cell in cells)) for i, c in enumerate(columns))
+
+
+def _legend(view: TensorView) -> tuple[tuple[str, str], ...]:
+    quiet, limit = ("quiet", "statistics without alarm"), ("limit", "alarm limit")
+    return (("bad", "with alarm"), quiet, limit) if any(line.alarmed for line in view.lines) else (quiet, limit)
 
 
 def _statistic(

@@ -116,6 +116,7 @@ class TensorView:
     Attributes:
         explanation: of its clearest alarm, a few lines; empty without one.
         since_row: first input that is plotted: of the drift, 0 without.
+        blamed: whether ``shown`` are the dimensions that the alarm comes from, not just those that differ most.
         lane: a state for each column.
     """
 
@@ -124,6 +125,7 @@ class TensorView:
     state: State
     explanation: tuple[str, ...]
     since_row: int
+    blamed: bool
     shown: tuple[DimensionView, ...]
     lines: tuple[StatisticLine, ...]
     lane: tuple[State, ...]

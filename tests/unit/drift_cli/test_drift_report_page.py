@@ -123,7 +123,7 @@ def test_size_is_bounded(page_of: Callable[..., Page], make_traffic: Traffic, tm
     page = page_of(inputs, code=EXIT_DRIFT)
     assert (tmp_path / "r.html").stat().st_size < LARGEST_PAGE
     assert "windows are put together in each" in page.text
-    assert re.search(r"500 of \d+ inputs, evenly taken", page.text)
+    assert re.search(r"500 of \d+ inputs, evenly taken, all finite", page.text)
 
 
 def test_equal_inputs_give_equal_bytes(bundle: Path, make_traffic: Traffic, save: Save, tmp_path: Path) -> None:
