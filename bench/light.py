@@ -26,38 +26,38 @@ _CONFIGURATION = f"""name: "{MODEL}"
 backend: "onnxruntime"
 max_batch_size: {MAX_BATCH_SIZE}
 input [{{ name: "x" data_type: TYPE_FP32 dims: [-1] }}]
-output [{{ name: "y" data_type: TYPE_FP32 dims: [{VALUES}] }}]
+output [{{ name: "%(output)s" data_type: TYPE_FP32 dims: [%(values)d] }}]
 """
 
 
-def build_light(folder: Path) -> BundleManifest:
-    """Writes the model to ``folder`` as a bundle has it: x [n, any] -> y [n, 16], its first columns.
+def build_light(folder: Path, *, output: str = "y", values: int = VALUES) -> BundleManifest:
+    """Writes the model to ``folder`` as a bundle has it: x [n, any] -> y [n, values], its first columns.
 
     Requests are not batched.
     """
     model = folder / REPOSITORY_FOLDER / MODEL
     (model / "1").mkdir(parents=True)
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "any"])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", VALUES])
+    y = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", values])
     bounds = [
         helper.make_tensor(name, TensorProto.INT64, [1], [number])
-        for name, number in (("starts", 0), ("ends", VALUES), ("axes", 1))
+        for name, number in (("starts", 0), ("ends", values), ("axes", 1))
     ]
     graph = helper.make_graph(
-        [helper.make_node("Slice", ["x", "starts", "ends", "axes"], ["y"])], "light", [x], [y], bounds
+        [helper.make_node("Slice", ["x", "starts", "ends", "axes"], [output])], "light", [x], [y], bounds
     )
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), model / "1" / "model.onnx")
-    (model / "config.pbtxt").write_text(_CONFIGURATION)
+    (model / "config.pbtxt").write_text(_CONFIGURATION % {"output": output, "values": values})
     given = TensorSpec(name="x", datatype=Datatype.FP32, shape=(-1,))
-    answer = TensorSpec(name="y", datatype=Datatype.FP32, shape=(VALUES,))
+    answer = TensorSpec(name=output, datatype=Datatype.FP32, shape=(values,))
     encode = OperationContract(model=MODEL, inputs=(given,), outputs=(answer,))
     return BundleManifest(
         name="light",
         version="1",
         contract=Contract(
             family=Family.ENCODER,
-            latent_dimension=VALUES,
+            latent_dimension=values,
             embedding_space="light",
             operations={Operation.ENCODE: encode},
         ),

@@ -57,24 +57,30 @@ def require_generators() -> None:
         )
 
 
-async def put_load(endpoint: Endpoint, call: CheckedCall, *, connections: int, seconds: int) -> Load:
-    """Calls as fast as the connections allow and returns what was measured.
+async def put_load(
+    endpoint: Endpoint, call: CheckedCall, *, connections: int, seconds: int, per_second: int | None = None
+) -> Load:
+    """Calls as fast as the connections allow, or at a pace, and returns what was measured.
 
     Args:
         endpoint: whom to call.
         call: the request, checked: its answer's size tells failed gRPC calls.
         connections: calls in flight, one per connection.
         seconds: how long; whole seconds, as wrk wants them.
+        per_second: calls offered on all connections together, gRPC only; a connection whose call is late offers fewer.
 
     Raises:
         OperationFailed: a call failed, or no call was answered.
     """
     before = _children_cpu_seconds()
-    generate = _h2load if call.protocol is Protocol.GRPC else _wrk
     with tempfile.TemporaryDirectory() as folder:
         body = Path(folder, "body")
         body.write_bytes(call.body)
-        run = await generate(endpoint, call, body, connections, seconds)
+        if call.protocol is Protocol.GRPC:
+            pace = [] if per_second is None else [f"--rps={per_second / connections:g}"]
+            run = await _h2load(endpoint, call, body, connections, seconds, pace)
+        else:
+            run = await _wrk(endpoint, call, body, connections, seconds)
     return Load(
         requests_per_second=run.requests / run.seconds,
         p50_ms=run.p50_ms,
@@ -97,11 +103,13 @@ async def _wrk(endpoint: Endpoint, call: CheckedCall, body: Path, connections: i
     return _Figures(requests, figures["duration_us"] / 1e6, figures["p50_us"] / 1e3, figures["p99_us"] / 1e3)
 
 
-async def _h2load(endpoint: Endpoint, call: CheckedCall, body: Path, connections: int, seconds: int) -> _Figures:
+async def _h2load(
+    endpoint: Endpoint, call: CheckedCall, body: Path, connections: int, seconds: int, pace: list[str]
+) -> _Figures:
     log = body.with_name("log")
     headers = [part for name, value in call.headers.items() for part in ("-H", f"{name}: {value}")]
     output = await _output(
-        "h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds}", f"--log-file={log}", "-d", str(body), *headers,
+        "h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds}", f"--log-file={log}", "-d", str(body), *pace, *headers,
         f"http://{endpoint.grpc}{call.path}",
     )  # fmt: skip
     done = _H2LOAD_DONE.search(output)

@@ -24,13 +24,20 @@ _START_SECONDS = 20.0
 
 @contextlib.asynccontextmanager
 async def tap(
-    serving: Serving, manifest: BundleManifest, triton: Endpoint, *, name: str = TAP, sampling: Sampling | None = None
+    serving: Serving,
+    manifest: BundleManifest,
+    triton: Endpoint,
+    *,
+    name: str = TAP,
+    sampling: Sampling | None = None,
+    bundle: Path | None = None,
 ) -> AsyncIterator[tuple[Endpoint, Address]]:
     """Runs a tap until the context ends; also gives the address of its admin API.
 
     Args:
         name: as printed; no other server of this run may have it.
         sampling: left out: none.
+        bundle: whose profile samples are held against; left out: they are decoded, no more.
     """
     anywhere = Address(port=0)
     config = TapConfig(
@@ -38,6 +45,7 @@ async def tap(
         operations=manifest.operations_by_model,
         http=anywhere, grpc=anywhere, admin=anywhere,
         upstream_http=triton.http, upstream_grpc=triton.grpc, sampling=sampling or Sampling(),
+        bundle_dir=None if bundle is None else str(bundle),
     )  # fmt: skip
     file = serving.work_dir / f"{name}.json"
     file.write_text(config.model_dump_json(by_alias=True))
