@@ -1,5 +1,5 @@
-"""``make bench-drift``, fourth part: what watching costs the traffic: p99 through the tap with every call sampled, decoded
-and held against a profile, against the same tap that samples nothing.
+"""``make bench-drift``, fourth part: what watching costs the traffic. p99 through a tap that samples, decodes and holds
+against a profile every call, over p99 through the same tap without sampling.
 
 Two taps stand in front of one Triton and take turns round by round; the ratio is the median of the rounds' ratios. A
 thousand gRPC calls a second are offered on eight connections; each answers one embedding of 768 dimensions. All calls
@@ -43,6 +43,7 @@ from latentry_serving.drift.fit import FitSettings, fit_tensor
 from latentry_serving.drift.profile import Profile
 from latentry_serving.health.encoder import EncoderBaseline
 
+RESULTS = report.RESULTS.with_name("drift_traffic_cost.json")
 PER_SECOND = 1000
 DIMENSIONS = 768
 CONNECTIONS = 8
@@ -171,9 +172,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each tap.")] = 15,
     seconds: Annotated[int, typer.Option(min=1, help="Length of a run.")] = 10,
     quick: Annotated[bool, typer.Option("--quick", help="3 rounds of 3 s, to try it; nothing is saved.")] = False,
-    out: Annotated[
-        Path, typer.Option(help="Results file; what is measured replaces its row.")
-    ] = report.RESULTS.with_name("drift_traffic_cost.json"),
+    out: Annotated[Path, typer.Option(help="Results file; what is measured replaces its row.")] = RESULTS,
 ) -> None:
     """Measure what watching every call costs the p99 of the traffic through the tap."""
     console = Console()

@@ -109,8 +109,8 @@ async def _h2load(
     log = body.with_name("log")
     headers = [part for name, value in call.headers.items() for part in ("-H", f"{name}: {value}")]
     output = await _output(
-        "h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds}", f"--log-file={log}", "-d", str(body), *pace, *headers,
-        f"http://{endpoint.grpc}{call.path}",
+        "h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds}", f"--log-file={log}", *pace,
+        "-d", str(body), *headers, f"http://{endpoint.grpc}{call.path}",
     )  # fmt: skip
     done = _H2LOAD_DONE.search(output)
     received = _H2LOAD_DATA.search(output)
