@@ -1,8 +1,8 @@
 """From any reachable state, whatever is observed: what the machine never does, and that it ends.
 
-A step of a history is a look with arbitrary facts: revisions that answer or not or are gone, evidence of any kind and of
-any stage, commands, another target, a clock that jumps, a crash before the decision was carried out or remembered, a lost
-status.
+A step of a history is a look with arbitrary facts: revisions that answer or not or are gone, evidence of any kind and
+of any stage, commands, another target, a clock that jumps, a crash before the decision was carried out or remembered, a
+lost status. Histories begin with a good stretch of any length, so that every phase is met.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rollout_world import EDGES, ROTATED, SAME, START, UNRELATED, spec
 
 from latentry_operator.api.status import Verdict
 from latentry_operator.plan.rollout.facts import (
@@ -32,7 +33,6 @@ from latentry_operator.plan.rollout.machine import Decision, advance
 from latentry_operator.plan.rollout.policy import Policy, policy_of, replicas_for
 from latentry_operator.plan.rollout.state import Phase, RolloutState
 from latentry_operator.status.rollout import rollout_state, rollout_status
-from rollout_world import EDGES, ROTATED, SAME, START, UNRELATED, spec
 
 NAMES = ("v1", "v2", "v3", "v4")
 FULL = 4
@@ -218,13 +218,29 @@ def _given(before: RolloutState | None, name: str) -> int:
     return {before.candidate: before.weight, before.stable: 100 - before.weight}.get(name, 0)
 
 
-many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PLAIN = Look("v2", dict.fromkeys(NAMES, FULL), frozenset(), GOOD, False, "", 5.0, "", 0, False)
+
+
+def led(policy: Policy, stretch: int, *, first: bool = False) -> Body:
+    """A body after so many good looks."""
+    body = Body(policy, first=first)
+    for _ in range(stretch):
+        body.look(PLAIN)
+    return body
+
+
+many = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @many
-@given(policy=st.sampled_from(POLICIES), first=st.booleans(), looks=st.lists(LOOKS, max_size=60))
-def test_no_history_breaks_a_rule(policy: Policy, first: bool, looks: list[Look]) -> None:
-    body = Body(policy, first=first)
+@given(
+    policy=st.sampled_from(POLICIES),
+    first=st.booleans(),
+    stretch=st.integers(0, 24),
+    looks=st.lists(LOOKS, max_size=30),
+)
+def test_no_history_breaks_a_rule(policy: Policy, first: bool, stretch: int, looks: list[Look]) -> None:
+    body = led(policy, stretch, first=first)
     for look in looks:
         check(*body.look(look))
 
@@ -240,12 +256,13 @@ ENDINGS = {
 @many
 @given(
     policy=st.sampled_from(POLICIES),
-    looks=st.lists(LOOKS, max_size=40),
+    stretch=st.integers(0, 24),
+    looks=st.lists(LOOKS, max_size=20),
     ending=st.sampled_from(sorted(ENDINGS)),
     target=st.sampled_from(NAMES),
 )
-def test_every_history_ends(policy: Policy, looks: list[Look], ending: str, target: str) -> None:
-    body = Body(policy, first=False)
+def test_every_history_ends(policy: Policy, stretch: int, looks: list[Look], ending: str, target: str) -> None:
+    body = led(policy, stretch)
     for look in looks:
         body.look(look)
     evidence, ready = ENDINGS[ending]
@@ -271,7 +288,7 @@ def test_every_history_ends(policy: Policy, looks: list[Look], ending: str, targ
 def test_no_jump_of_the_clock_is_worth_more_than_a_fifth_of_a_stage(jumps: list[float], start: int) -> None:
     policy = policy_of(spec({"watchFor": "100s"}), weights=True, mirror=True)
     body = Body(policy, first=False)
-    good = Look("v2", dict.fromkeys(NAMES, FULL), frozenset(), GOOD, False, "", 0.0, "", 0, False)
+    good = replace(PLAIN, seconds=0.0)
     while body.state is not None and body.state.phase is not Phase.WATCHING:
         body.look(good)
     for number in range(start + len(jumps)):

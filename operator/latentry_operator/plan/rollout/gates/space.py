@@ -39,12 +39,20 @@ def compatibility(given: GateInput) -> GateResult | None:
     if short:
         told = "; ".join(f"{what} {_figure(figure)} where {least:g} is needed" for what, figure, least in short)
         return _other_space(pairs, told, rules.min_cross_recall)
-    open_ = [(what, figure, least) for what, figure, least in limits if figure.low < least]
+    shown = limits if _resolves(pairs.count, rules.min_cross_recall) else limits[:1]
+    open_ = [(what, figure, least) for what, figure, least in shown if figure.low < least]
     if open_:
         told = "; ".join(f"{what} {_figure(figure)} is not surely {least:g} or more" for what, figure, least in open_)
         return waits(_GATE, GateReason.TOO_FEW_PAIRS, f"{pairs.count} pairs leave it open: {told}")
     told = "; ".join(f"{what} {figure.value:.4g}, at least {least:g} is needed" for what, figure, least in limits)
+    if shown is not limits:
+        told += "; so few pairs can disprove overlap and recall but not show them: more golden inputs or samples would"
     return passed(_GATE, GateReason.SAME_SPACE, f"same space on {pairs.count} pairs: {told}")
+
+
+def _resolves(pairs: int, least: float) -> bool:
+    """Whether so many pairs without a miss would show such a recall, at 95 %; fewer can only disprove it."""
+    return float(0.025 ** (1 / max(1, pairs))) >= least
 
 
 def _other_space(pairs: Pairs, told: str, least: float) -> GateResult:
