@@ -11,7 +11,7 @@ from latentry_operator.api.parse import parse_resource
 from latentry_operator.plan.cluster import Capabilities, ClusterPlan, ClusterSettings, PoolFacts, plan_cluster
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
-SETTINGS = ClusterSettings(prometheus_url="http://prometheus.monitoring:9090")
+SETTINGS = ClusterSettings(prometheus_url="http://prometheus.monitoring:9090", dashboard_labels={})
 WORKLOADS = ("KServe", "Deployment")
 SCALINGS = {
     "hpa": {"minReplicas": 2, "maxReplicas": 6, "metric": "CPU", "target": 70},

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from latentry_operator.kube import kinds
-from latentry_operator.kube.client import Client
+from latentry_operator.kube.client import PAGE, Client
 from latentry_operator.kube.discovery import preferred, served_kinds
 from latentry_operator.kube.errors import KubeError
 from latentry_operator.kube.informer import Informer
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 OPTIONAL = (kinds.HTTP_ROUTE, kinds.GRPC_ROUTE)
 """Kinds that are asked for only to know what the cluster can do."""
+_LARGE = (kinds.CONFIG_MAP, kinds.PROMETHEUS_RULE)
+"""A model's dashboards and rules are tens of kilobytes each. Of what was read a hash is kept."""
+_LARGE_OBJECTS_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ class Cache:
 
         def informer(kind: Kind, keep: Any, listener: Any, selector: str = "") -> Informer[Any]:
             inside = namespace if kind.namespaced else None
-            return Informer(client, kind, namespace=inside, selector=selector, keep=keep, listener=listener)
+            page = _LARGE_OBJECTS_PAGE if kind in _LARGE else PAGE
+            return Informer(client, kind, namespace=inside, selector=selector, keep=keep, listener=listener, page=page)
 
         self._models: Informer[Stored] = informer(kinds.LATENT_MODEL, stored, self._model_changed)
         self._pools: Informer[Stored] = informer(kinds.GPU_POOL, stored, self._pool_changed)

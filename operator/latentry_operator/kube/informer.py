@@ -13,7 +13,7 @@ from typing import Any, Generic
 
 import orjson
 
-from latentry_operator.kube.client import Client, backoff
+from latentry_operator.kube.client import PAGE, Client, backoff
 from latentry_operator.kube.errors import Gone, KubeError, NotFound, refusal
 from latentry_operator.kube.kinds import Key, Kind, Obj
 from latentry_operator.kube.store import Listener, R, Store, version_of
@@ -39,8 +39,14 @@ class Informer(Generic[R]):
         selector: str,
         keep: Callable[[Obj], R],
         listener: Listener[R],
+        page: int = PAGE,
     ) -> None:
+        """
+        Args:
+            page: most objects of one answer, which is in memory as a whole: fewer where they are large.
+        """
         self.kind = kind
+        self._page = page
         self.store: Store[R] = Store(listener)
         self.synced = asyncio.Event()
         """Set once the first list is complete; for a kind that is not served, at once."""
@@ -90,7 +96,7 @@ class Informer(Generic[R]):
         keys: set[Key] = set()
         start = ""
         while True:
-            page = await self._client.list(self.kind, self._namespace, self._selector, start)
+            page = await self._client.list(self.kind, self._namespace, self._selector, start, self._page)
             version = page["metadata"]["resourceVersion"]
             for item in page.get("items") or ():
                 keys.add(self._put(item).key)

@@ -78,6 +78,7 @@ class ClusterSettings:
         cluster_domain: suffix of the Services' names.
         admin_peers: who may reach the tap's admin port, as NetworkPolicy peers: Prometheus and the operator.
         monitor_labels: labels of PodMonitors and PrometheusRules, where the Prometheus selects them by label.
+        dashboard_labels: labels by which Grafana's sidecar finds a model's dashboards; empty: none are made.
         runbook_url: what alerts link to: ``<runbook_url>/<alert>.md``.
     """
 
@@ -95,4 +96,5 @@ class ClusterSettings:
     cluster_domain: str = "cluster.local"
     admin_peers: tuple[Mapping[str, Any], ...] = (MappingProxyType({"namespaceSelector": MappingProxyType({})}),)
     monitor_labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    dashboard_labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"grafana_dashboard": "1"}))
     runbook_url: str = "https://github.com/latentry/latentry/blob/main/docs/runbooks"

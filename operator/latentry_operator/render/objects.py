@@ -4,6 +4,7 @@ from latentry_operator.api.status import Workload
 from latentry_operator.plan.cluster import ClusterPlan
 from latentry_operator.render.autoscaling import autoscaler
 from latentry_operator.render.config_map import config_map
+from latentry_operator.render.dashboards import dashboard_config_map
 from latentry_operator.render.deployment.deployment import deployment
 from latentry_operator.render.disruption_budget import disruption_budget
 from latentry_operator.render.kserve.inference_service import inference_service
@@ -30,6 +31,7 @@ def render(plan: ClusterPlan, *, traffic: str | None = None) -> tuple[Manifest, 
         network_policy(plan),
         disruption_budget(plan),
         pod_monitor(plan),
+        dashboard_config_map(plan),
         prometheus_rule(plan),
         service(plan, traffic or plan.revision),
         *_workload(plan),

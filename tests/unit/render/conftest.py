@@ -41,7 +41,7 @@ def plan() -> Callable[..., ClusterPlan]:
             parse_resource(data, subject="digits-vae"),
             capabilities or Capabilities(),
             pools,
-            settings or ClusterSettings(prometheus_url="http://prometheus:9090"),
+            settings or ClusterSettings(prometheus_url="http://prometheus:9090", dashboard_labels={}),
         )
         assert isinstance(found, ClusterPlan), found
         return found
@@ -51,15 +51,19 @@ def plan() -> Callable[..., ClusterPlan]:
 
 @pytest.fixture
 def objects(plan: Any) -> Callable[..., dict[str, Manifest]]:
-    """Renders a VAE from spec fields; kind -> object."""
+    """Renders a VAE from spec fields; kind -> object, the dashboards' ConfigMap as ``Dashboards``."""
 
     def make(*, traffic: str | None = None, **spec: Any) -> dict[str, Manifest]:
         manifests = render(plan(**spec), traffic=traffic)
-        found = {manifest["kind"]: manifest for manifest in manifests}
+        found = {_kind(manifest): manifest for manifest in manifests}
         assert len(found) == len(manifests), "one object of a kind"
         return found
 
     return make
+
+
+def _kind(manifest: Manifest) -> str:
+    return "Dashboards" if manifest["metadata"]["name"].endswith("-dashboards") else manifest["kind"]
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ async def run(script: Any, client: Client, last: str) -> list[tuple[str | None, 
         if after is not None and after.key[1] == last:
             done.set()
 
-    informer = Informer(client, CONFIG_MAP, namespace=None, selector="a=b", keep=stored, listener=listen)
+    informer = Informer(client, CONFIG_MAP, namespace=None, selector="a=b", keep=stored, listener=listen, page=7)
     informer.set_served(True)
     task = asyncio.create_task(informer.run())
     try:
@@ -54,6 +54,7 @@ async def test_list_in_pages_then_watch_then_resume_at_the_bookmark(script: Any,
     assert seen == [(None, "a3"), (None, "b4"), ("a3", "a11"), ("b4", None), (None, "z41")]
     queries = [request.query for request in script.requests]
     assert queries[1]["continue"] == "next"
+    assert [query["limit"] for query in queries[:2]] == ["7", "7"]
     assert [query.get("resourceVersion") for query in queries[2:4]] == ["10", "40"]
     assert all(query["labelSelector"] == "a=b" for query in queries)
 

@@ -69,7 +69,7 @@ def settings_for(control_plane: ControlPlane, **changes: Any) -> OperatorSetting
         "http": {"host": "127.0.0.1", "port": 0},
         "api": {"discovery_seconds": 0.5},
         "leader": {"namespace": SYSTEM},
-        "cluster": {"prometheus_url": "http://prometheus.monitoring:9090"},
+        "cluster": {"prometheus_url": "http://prometheus.monitoring:9090", "dashboard_labels": {}},
     }
     return load_settings(**(base | changes))
 

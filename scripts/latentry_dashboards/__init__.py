@@ -1,0 +1,1 @@
+"""The Grafana dashboards, written with grafana-foundation-sdk. A development tool: the operator ships what it makes."""
