@@ -12,11 +12,14 @@
 kind      along the basis          outside it               mean
 ========  ======================  ======================  ==============================================
 shift     as it was                as it was                moved, also outside the subspace
-mixture   any change               as it was                moved, inside the subspace (or not at all)
-scale     (1 + s)²                 (1 + s)²                 any
+mixture   any change               as it was, or less *     moved, inside the subspace (or not at all)
+scale     (1 + s)²                 (1 + s)²                 in proportion to itself, or as it was
 noise     1 + s² / variance        1 + s² / variance        as it was, but for clipping
 rotation  leaks to the average     takes up what leaks      any
 ========  ======================  ======================  ==============================================
+
+At the star: a window of fewer groups than the reference has is narrower in every direction, its mean moved anywhere but
+in proportion to itself, which tells it from a scale.
 
 Standard errors are those of independent vectors. Traffic that comes in long runs of one kind changes its mixture from
 window to window, and is called so.
@@ -43,6 +46,8 @@ OUTSIDE = 0.7
 groups, below OUTSIDE it is not, between them it is unclear."""
 QUIET = 0.05
 """Noise leaves the mean alone: at most this part of its variance shows as a squared shift."""
+PROPORTIONAL = 0.5
+"""Share of a mean shift's energy along the mean itself, the way the scale's factor says, from which it is scaled."""
 _GROUPS = 4
 _REFERENCE_ERROR = 1.25
 """Variance of "window minus reference" over the window's own, for the smallest accepted reference (four windows)."""
@@ -109,7 +114,8 @@ class _Moments:
     dimension. ``moved``: p-value of the mean. ``energy``: mean squared shift per dimension. ``inside``: its share in
     the subspace. ``weights``: [G + 1, d] what a dimension's variance adds to each level. ``raw_gain``, ``raw_cap``: [d]
     the squared ratio of the median scale to the dimension's, and its half range squared, in standard units.
-    ``outside_shift``: what the moved mean adds to the last of ``changes``, and was taken off it.
+    ``outside_shift``: what the moved mean adds to the last of ``changes``, and was taken off it. ``proportional``: the
+    share of the shift's energy along the mean itself, negative where that became smaller.
     """
 
     changes: Floats
@@ -123,6 +129,7 @@ class _Moments:
     raw_gain: Floats
     raw_cap: Floats
     outside_shift: float
+    proportional: float
 
 
 def look(window: WindowSummary, reference: Reference) -> Look:
@@ -215,24 +222,28 @@ def _moments(window: WindowSummary, reference: Reference) -> _Moments:
         _moved(along, residual[alive], reference, noise),
         total / max(1, int(alive.sum())), inside_energy / total if total > 0 else 0.0,
         np.array(weights), (float(np.median(reference.scale[alive])) / scale) ** 2, half_range**2,
-        float(np.log1p(outside_energy / max(outside.sum(), 1e-12))),
+        float(np.log1p(outside_energy / max(outside.sum(), 1e-12))), _proportional(shift, total, reference),
     )  # fmt: skip
 
 
-_Groups = tuple[list[float], list[float], list[float], list[Floats]]
+def _proportional(shift: Floats, total: float, reference: Reference) -> float:
+    """Share of a shift's energy along the reference's mean, both in standard units; with the sign of their product."""
+    mean = np.where(reference.alive, reference.mean / reference.scale, 0.0)
+    product, length = float(shift @ mean), float(mean @ mean)
+    if total <= 0 or length <= 0:
+        return 0.0
+    return float(np.sign(product)) * min(1.0, product**2 / (length * total))
 
 
-def _groups(window: WindowSummary, reference: Reference, noise: float) -> _Groups:
+def _groups(
+    window: WindowSummary, reference: Reference, noise: float
+) -> tuple[list[float], list[float], list[float], list[Floats]]:
     """Log variance ratios of groups of principal directions of about equal energy, largest variances first."""
     level = reference.basis_variance
     if not len(level):
         variance = window.second_moment[reference.alive] - window.mean[reference.alive] ** 2
-        return (
-            [float(np.log(max(variance.mean(), 1e-12)))],
-            [float(np.sqrt(2 * noise / len(variance)))],
-            [1.0],
-            [np.ones(reference.alive.size)],
-        )
+        change, error = float(np.log(max(variance.mean(), 1e-12))), float(np.sqrt(2 * noise / len(variance)))
+        return [change], [error], [1.0], [np.ones(reference.alive.size)]
     live = np.maximum(window.subspace_second_moment - window.subspace_mean**2, 1e-12)
     order = np.argsort(-level, kind="stable")
     share = np.cumsum(level[order]) / level.sum()
@@ -261,22 +272,26 @@ def _moved(along: Floats, residual: Floats, reference: Reference, noise: float) 
 
 def _candidates(moments: _Moments) -> list[tuple[float, Kind, float]]:
     """(misfit with 2 per fitted number, kind, magnitude) of every kind that moments can tell; at least two."""
-    scale = _fit(moments, np.geomspace(0.1, 10, 801), _scaled)
-    found = [(scale[0], Kind.SCALE, scale[1]), (_shifted(moments), Kind.SHIFT, float(np.sqrt(moments.energy)))]
+    scale, factor = _fit(moments, np.geomspace(0.1, 10, 801), _scaled)
+    magnitude, moved = float(np.sqrt(moments.energy)), moments.moved <= CERTAIN
+    shift = (_shifted(moments), Kind.SHIFT, magnitude)
     if len(moments.changes) == 1:  # one second moment fits any change of spread: scale stands for them all
-        return found
+        return [(scale, Kind.SCALE, factor), shift]
+    elsewhere = moved and moments.proportional * np.sign(factor - 1) < PROPORTIONAL
+    scale += elsewhere * (2 * MARGIN + _total(moments))
     noise, sd = _fit(moments, np.geomspace(0.01, 10, 400), _noised)
     raw, raw_sd = _fit(_with_clipped_noise(moments), np.geomspace(0.01, 10, 100), _noised_raw)
     gain = np.minimum(raw_sd**2 * moments.raw_gain, moments.raw_cap).sum() / np.count_nonzero(moments.raw_gain)
-    if moments.moved <= CERTAIN:
+    if moved:
         noise += 2 * MARGIN * (moments.energy > QUIET * sd**2)
         raw += 2 * MARGIN * (moments.energy > QUIET * gain)
     noise, sd = min((noise, sd), (raw + 2, raw_sd))
     rotation, leak = _fit(moments, np.linspace(0.002, 1, 400), _rotated)
-    found += [(noise, Kind.NOISE, sd), (rotation, Kind.ROTATION, leak)]
-    if moments.moved > CERTAIN or moments.inside > OUTSIDE:
-        free = float((moments.changes[-1] / _errors(moments)[-1]) ** 2) + 2 * (len(moments.changes) - 1)
-        found.append((free, Kind.MIXTURE, float(np.sqrt(moments.energy))))
+    found = [(scale, Kind.SCALE, factor), shift, (noise, Kind.NOISE, sd), (rotation, Kind.ROTATION, leak)]
+    narrower = elsewhere and bool((moments.changes < 0).all())
+    if not moved or moments.inside > OUTSIDE or narrower:
+        outside = 0.0 if narrower else float((moments.changes[-1] / _errors(moments)[-1]) ** 2)
+        found.append((outside + 2 * (len(moments.changes) - 1 + narrower), Kind.MIXTURE, magnitude))
     return found
 
 

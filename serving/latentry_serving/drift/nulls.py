@@ -19,6 +19,7 @@ scores of M left-out contiguous windows come
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
@@ -33,11 +34,11 @@ RUN_VARIANCE = {Statistic.T2: 0.75, Statistic.SPE: 1.4}
 """Inverse degrees of freedom of a window's own variance per T / w, if runs cause all of it; else ``EQUAL_RUNS``.
 
 Runs of geometric length l and equal weight have relative variance T / w (renewal theory: ``8 l⁴`` for each of ``w / l``
-runs, over the square of ``2 l w``), which is that of 1 / chi²(2 w / T). In T² rare groups weigh more, by the inverse of
-their share; SPE is what the subspace has not seen: rare groups too. Both are measured, on clusters with runs of 2, 10
-and 50.
+runs, over the square of ``2 l w``), which is that of 1 / chi²(2 w / T): 0.5. In T² rare groups weigh more, by the
+inverse of their share; SPE is what the subspace has not seen: rare groups too. The three numbers are those that make
+p <= .01, .001 and .0001 occur as often as they say on clusters with runs of 2, 10 and 50.
 """
-EQUAL_RUNS = 0.5
+EQUAL_RUNS = 0.4
 _DISTINCT = 32
 _GRID = 160
 SMALLEST_P = 1e-300
@@ -235,17 +236,26 @@ def _averaged(spectrum: Spectrum, x: Floats, freedom: float) -> Floats:
         return _sf(spectrum, x)
     from scipy.interpolate import PchipInterpolator  # here: only fitting needs it, and it takes 26 MB
 
-    levels, weights = np.polynomial.legendre.leggauss(120)
-    # Far tails come from small g, so the quantile levels are integrated on a logistic scale from 1e-12 to 1 - 1e-12.
-    logit = levels * 27.6
-    share = special.expit(logit)
-    density = weights * 27.6 * share * (1 - share)
-    g = 2 * special.gammaincinv(freedom / 2, share) / freedom
+    g, density = _levels(freedom)
     reached = np.outer(x, g)
     grid = np.geomspace(max(reached.min(), 1e-3), reached.max(), _GRID)
     log_tail = PchipInterpolator(np.log(grid), np.log(np.maximum(_sf(spectrum, grid), SMALLEST_P)))
     tails = np.exp(log_tail(np.log(np.maximum(reached, grid[0]))))
-    return np.asarray(tails @ density / density.sum())
+    return np.asarray(tails @ density)
+
+
+@lru_cache(maxsize=64)
+def _levels(freedom: float) -> tuple[Floats, Floats]:
+    """Values of chi²(freedom) / freedom and their weights, for averages over it.
+
+    Far tails come from small values, so the quantile levels are integrated on a logistic scale from 1e-12 to 1 - 1e-12.
+    """
+    levels, weights = np.polynomial.legendre.leggauss(120)
+    logit = levels * 27.6
+    share = special.expit(logit)
+    density = weights * share * (1 - share)
+    g = 2 * special.gammaincinv(freedom / 2, share) / freedom
+    return np.asarray(g, np.float64), np.asarray(density / density.sum(), np.float64)
 
 
 def _sf(spectrum: Spectrum, x: Floats) -> Floats:
@@ -258,19 +268,26 @@ def worst(ratios: Floats, degrees: Integers, scale: Floats, share: float, freedo
     """ln p of the worst of d dimensions (Šidák), from G² [d], its degrees and fitted scale per dimension [d].
 
     share: degrees of one dimension's windows as a share of ``degrees`` (1 if independent). freedom: that of the scale,
-    infinite where it is known (chi² then, else F).
+    infinite where it is known. A window that holds few runs does so in all dimensions: they have one chi²(freedom) in
+    common, and are independent given that.
     """
     kinds = np.unique(degrees[degrees > 0])
     largest = np.array([np.max((ratios / scale)[degrees == kind]) for kind in kinds])  # the smallest tail of its kind
+    count = int((degrees > 0).sum())
     if np.isinf(freedom):
-        tail = special.chdtrc(kinds, largest)
-    else:
-        tail = special.fdtrc(np.maximum(1.0, kinds * share), freedom, largest / kinds)
+        smallest = float(np.min(_log(np.asarray(special.chdtrc(kinds, largest), np.float64))))
+        if smallest >= 0:
+            return 0.0
+        if smallest < -30:  # 1 - (1 - p)^d is d p then, to sixteen digits
+            return smallest + float(np.log(count))
+        return float(np.log(-np.expm1(count * np.log1p(-np.exp(smallest)))))
+    g, density = _levels(freedom)
+    degree = np.maximum(1.0, kinds * share)[:, None]
+    single = special.chdtrc(degree, degree * (largest / kinds)[:, None] * g).min(axis=0)
     with np.errstate(divide="ignore"):
-        log_tail = np.log(tail)
-    smallest, count = float(np.min(log_tail)), int((degrees > 0).sum())
-    if smallest >= 0:
-        return 0.0
-    if smallest < -30:  # 1 - (1 - p)^d is d p then, to sixteen digits
-        return smallest + float(np.log(count))
-    return float(np.log(-np.expm1(count * np.log1p(-np.exp(smallest)))))
+        return min(0.0, float(_log(np.asarray(-np.expm1(count * np.log1p(-single)) @ density))))
+
+
+def _log(p: Floats) -> Floats:
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(p))

@@ -148,3 +148,23 @@ def test_real_digits(images: tuple[np.ndarray, np.ndarray], drift: str, kind: Ki
         "moved by a pixel": np.roll(live.reshape(-1, 8, 8), 1, axis=2).reshape(-1, 64),
     }[drift]
     assert look(summary_of(rows, reference), reference).kind is kind
+
+
+def test_one_class_only_is_never_a_scale(images: tuple[np.ndarray, np.ndarray]) -> None:
+    """Sixteen principal components, half of them in the subspace: a class alone is narrower outside of it too."""
+    pixels, labels = images
+    _, _, directions = np.linalg.svd(pixels - pixels.mean(axis=0), full_matrices=False)
+    latent = (pixels - pixels.mean(axis=0)) @ directions[:16].T
+    reference = reference_of(latent)
+    answers = Counter(look(summary_of(latent[labels == digit][:100], reference), reference).kind for digit in range(10))
+    assert answers[Kind.MIXTURE] >= 6 and answers[Kind.SHIFT] <= 1, dict(answers)
+    assert set(answers) <= {Kind.MIXTURE, Kind.UNCLEAR, Kind.SHIFT}, dict(answers)
+
+
+def test_a_smaller_scale_is_no_mixture_change(images: tuple[np.ndarray, np.ndarray]) -> None:
+    """Narrower in every direction as well, with the mean in proportion."""
+    pixels, _ = images
+    _, _, directions = np.linalg.svd(pixels, full_matrices=False)
+    latent = pixels @ directions[:16].T
+    reference = reference_of(latent[:1300])
+    assert look(summary_of(latent[1300:] * 0.6, reference), reference).kind is Kind.SCALE

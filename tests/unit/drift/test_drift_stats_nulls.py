@@ -116,6 +116,14 @@ def test_the_worst_dimension_is_sidaks() -> None:
     assert far == pytest.approx(stats.chi2.logsf(1200, 9) + np.log(3), rel=1e-9)
 
 
+def test_dimensions_share_the_uncertainty_of_a_windows_scale() -> None:
+    degrees, draws = np.full(3, 9), _rng(4)
+    largest = draws.chisquare(9, (3, 200_000)).max(axis=0)
+    simulated = np.mean(largest > 40 * draws.chisquare(12, 200_000) / 12)
+    p = np.exp(nulls.worst(np.array([40.0, 5.0, 2.0]), degrees, np.ones(3), 1.0, 12.0))
+    assert p == pytest.approx(simulated, rel=0.06)
+
+
 def test_one_large_weight_beside_thousands_of_small_ones_is_a_shifted_normal_convolution() -> None:
     weights, count = np.array([0.05, 0.95 / 6000]), np.array([1.0, 6000.0])
     draws = _rng(3)
