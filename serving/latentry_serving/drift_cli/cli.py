@@ -16,8 +16,8 @@ from latentry_serving.contract.units import Duration
 from latentry_serving.drift_cli.kinds import DriftKind
 
 if TYPE_CHECKING:
-    from latentry_serving.drift_cli.check import Verdict
     from latentry_serving.drift_cli.judging import Tolerated
+    from latentry_serving.drift_cli.verdict import Verdict
 
 EXIT_DRIFT = 3
 """``drift check`` ends with this when the inputs drifted."""
@@ -177,6 +177,7 @@ def _end(verdict: "Verdict", inputs: Path, as_json: bool, note: str = "") -> Non
     from rich.console import Console
 
     from latentry_serving.drift_cli.show import print_verdict
+    from latentry_serving.drift_cli.verdict import NO_SUCH_HOURS
 
     if as_json:
         print_json(json.dumps(verdict.to_json(), indent=2))
@@ -187,6 +188,13 @@ def _end(verdict: "Verdict", inputs: Path, as_json: bool, note: str = "") -> Non
             console.print(note, markup=False, soft_wrap=True)
     if verdict.drifted:
         raise typer.Exit(EXIT_DRIFT)
+    if verdict.unjudged:
+        raise InvalidInput.one(
+            "drift check",
+            path="--inputs",
+            problem=f"nothing of {', '.join(verdict.unjudged)} could be judged: {NO_SUCH_HOURS}",
+            remedy="give inputs of other hours, or fit a profile with inputs of these",
+        )
 
 
 @drift_app.command()

@@ -11,8 +11,9 @@ from latentry_serving.bundle.tensors import Array
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.contract.manifest import BundleManifest
 from latentry_serving.contract.operations import Operation
-from latentry_serving.drift_cli.check import CheckSettings, Telling, Verdict, judge_inputs, window_of
+from latentry_serving.drift_cli.check import CheckSettings, Telling, judge_inputs, window_of
 from latentry_serving.drift_cli.inputs import Inputs, read_inputs
+from latentry_serving.drift_cli.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

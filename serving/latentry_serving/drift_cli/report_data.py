@@ -10,7 +10,7 @@ from latentry_serving.bundle.profile import BundleProfile
 from latentry_serving.bundle.tensors import Array
 from latentry_serving.contract.operations import EMBEDDING, POSTERIOR_LOG_VARIANCE, POSTERIOR_MEAN, RECONSTRUCTION_ERROR
 from latentry_serving.drift_cli import report_vectors, report_windows
-from latentry_serving.drift_cli.check import CheckSettings, Drifted, Verdict
+from latentry_serving.drift_cli.check import CheckSettings
 from latentry_serving.drift_cli.report_types import (
     FEW_DIMENSIONS,
     LONGEST_TEXT,
@@ -32,6 +32,7 @@ from latentry_serving.drift_cli.report_types import (
     TensorView,
 )
 from latentry_serving.drift_cli.show import span
+from latentry_serving.drift_cli.verdict import NO_SUCH_HOURS, Drifted, Verdict
 
 _FEWEST_DIRECTIONS = 2
 
@@ -187,9 +188,8 @@ def _headline(evidence: Evidence, parts: Sequence[PartView]) -> Headline:
     if drifted or unhealthy:
         words = "Drift" if drifted else "Unhealthy model"
         return Headline(State.BAD, "Drift, and the model is unhealthy" if drifted and unhealthy else words, tuple(told))
-    unseen = [n for n in watched if not any(report_windows.judged(w) for w in report_windows.of_tensor(verdict, n))]
-    if unseen:
-        told.append(f"Too little could be judged of {_list(unseen)}: no verdict is not a good one.")
+    if verdict.unjudged:
+        told.append(f"Nothing could be judged of {_list(verdict.unjudged)}: {NO_SUCH_HOURS}.")
         return Headline(State.UNKNOWN, "Not judged", tuple(told))
     count = len(verdict.windows)
     told.append(
@@ -264,7 +264,7 @@ def _limits(evidence: Evidence, shape: Sequence[Column], shown: int) -> tuple[st
 def _notes(evidence: Evidence, name: str) -> list[str]:
     """What the fit said, and which windows could not be judged."""
     windows = report_windows.of_tensor(evidence.verdict, name)
-    unseen = sum(not report_windows.judged(window) for window in windows)
+    unseen = sum(not window.judged for window in windows)
     told = [f"{unseen} of {len(windows)} windows could not be judged"] if unseen else []
     return told + list(evidence.profile.drift.tensors[name].report.notes)
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from latentry_serving.drift.types import Statistic
-from latentry_serving.drift_cli.check import Drifted, HealthWindow, StatisticWindow, TensorWindow, Verdict
 from latentry_serving.drift_cli.report_types import (
     MOST_ALARMS,
     MOST_COLUMNS,
@@ -13,6 +12,7 @@ from latentry_serving.drift_cli.report_types import (
     State,
     StatisticLine,
 )
+from latentry_serving.drift_cli.verdict import Drifted, HealthWindow, StatisticWindow, TensorWindow, Verdict
 
 
 def columns(spans: Sequence[tuple[int, int]]) -> tuple[Column, ...]:
@@ -46,14 +46,9 @@ def _line(windows: Sequence[StatisticWindow], shape: Sequence[Column], alarmed: 
     )
 
 
-def judged(window: TensorWindow) -> bool:
-    """Whether more than the number of finite vectors could be looked at."""
-    return any(s.p is not None for s in window.statistics if s.statistic is not Statistic.NON_FINITE)
-
-
 def tensor_lane(windows: Sequence[TensorWindow], shape: Sequence[Column]) -> tuple[State, ...]:
     """A state for each column: bad while an alarm is on."""
-    states = [State.BAD if w.alarms else State.OK if judged(w) else State.UNKNOWN for w in windows]
+    states = [State.BAD if w.alarms else State.OK if w.judged else State.UNKNOWN for w in windows]
     return _worst(states, shape)
 
 

@@ -3,10 +3,10 @@
 from rich.console import Console
 from rich.markup import escape
 
-from latentry_serving.drift_cli.check import Drifted, TensorWindow, Verdict
 from latentry_serving.drift_cli.kinds import REORDERING
 from latentry_serving.drift_cli.scenario import Scenario
 from latentry_serving.drift_cli.simulate import Price
+from latentry_serving.drift_cli.verdict import Drifted, TensorWindow, Verdict
 
 _MOST_WINDOWS = 20
 
@@ -15,7 +15,8 @@ def print_verdict(console: Console, verdict: Verdict, *, title: str) -> None:
     """The verdict in a line, then why, tensor by tensor, then the windows."""
     judged = f"{len(verdict.windows)} windows of {verdict.window} inputs"
     left = f", {verdict.left_over} inputs at the end fill no window" if verdict.left_over else ""
-    word = "[red]drift[/]" if verdict.drifted else "[green]no drift[/]"
+    word = "[yellow]not judged[/]" if verdict.unjudged else "[green]no drift[/]"
+    word = "[red]drift[/]" if verdict.drifted else word
     console.print(f"{word} in {escape(title)}: {judged}{left}", soft_wrap=True)
     by_tensor = verdict.first_by_tensor()
     for alarms in by_tensor.values():

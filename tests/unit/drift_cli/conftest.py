@@ -78,11 +78,12 @@ def bundle(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cyclic(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a profile of six days with a daily cycle, in hour-of-day slots. Its inputs and times:
-    ``artifacts / cycle.npy, cycle-times.npy``."""
+    """The same with a profile of six days with a daily cycle, in hour-of-day slots, none of it before six in the
+    morning. Its inputs and times: ``artifacts / cycle.npy, cycle-times.npy``."""
     inputs, times = daily(4, days=6)
-    np.save(artifacts / "cycle.npy", inputs)
-    np.save(artifacts / "cycle-times.npy", times)
+    awake = times % 86400 >= 6 * 3600
+    np.save(artifacts / "cycle.npy", inputs[awake])
+    np.save(artifacts / "cycle-times.npy", times[awake])
     profile = {"window": WINDOW, "inputs": {"path": "cycle.npy"}, "timestamps": {"path": "cycle-times.npy"}}
     return built(artifacts, tmp_path_factory.mktemp("bundles") / "cyclic", profile=profile)
 

@@ -175,3 +175,20 @@ def test_ticks_are_round(scale: Scale, ticks: list[float]) -> None:
 
 def test_numbers_on_axes_are_short() -> None:
     assert [label(v) for v in (0, 0.5, 1234567, 1e-7, -0.25)] == ["0", "0.5", "1.23e6", "1e-7", "-0.25"]
+
+
+def test_hours_the_profile_does_not_know_are_no_good_verdict(
+    cyclic: Path, make_daily: Callable[..., tuple[np.ndarray, np.ndarray]], save: Save, tmp_path: Path
+) -> None:
+    inputs, times = make_daily(9, days=6)
+    night = times % 86400 < 5 * 3600
+    np.save(tmp_path / "times.npy", times[night])
+    result = call(
+        cyclic, "--inputs", save(inputs[night]), "--timestamps", tmp_path / "times.npy", "-o", tmp_path / "r.html"
+    )
+    assert isinstance(result.exception, InvalidInput), result.output
+    assert "the profile knows no such hours of the day; give inputs of other hours" in str(result.exception)
+    assert result.output.startswith("not judged in")
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "Not judged" in page.text
+    assert "No drift" not in page.text
