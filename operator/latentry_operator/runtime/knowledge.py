@@ -32,7 +32,7 @@ class Knowledge:
     def __init__(self, settings: OperatorSettings, cache: Cache, changed: Callable[[Key], None]) -> None:
         url = settings.cluster.prometheus_url
         self._cache = cache
-        self._client = TapClient(timeout_seconds=settings.taps.timeout_seconds, connections=settings.taps.connections)
+        self._client = TapClient(timeout_seconds=settings.taps.timeout_seconds)
         self._prometheus = Prometheus(url, timeout_seconds=settings.prometheus.timeout_seconds) if url else None
         self.taps = TapWatch(
             cache.all_pods,

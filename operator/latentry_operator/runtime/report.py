@@ -76,10 +76,10 @@ class Report:
         )
 
     def _explained(self, revision: RevisionFacts | None) -> RevisionFacts | None:
-        """With what its taps complain of, where nobody else has said what is wrong."""
-        if revision is None or revision.problem:
-            return revision
-        return replace(revision, problem=complaint(self._taps_of(revision.name)))
+        """With what its taps complain of: they know more than that pods are not ready."""
+        if revision is None:
+            return None
+        return replace(revision, problem=complaint(self._taps_of(revision.name)) or revision.problem)
 
     def _taps_of(self, revision: str) -> tuple[TapFacts, ...]:
         return tuple(tap for tap in self.taps if tap.revision == revision)

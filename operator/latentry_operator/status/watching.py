@@ -155,7 +155,7 @@ def _illness(ill: Sequence[Said], ready: int) -> str:
         return f"the health of the model is not as expected, {where}"
     since = _minute(min(problem.since_seconds for problem in problems))
     named = sorted({f"{problem.measure} of the {problem.part}" for problem in problems})
-    return f"since {since} {_listed(named, ', ')} not as in the reference; {where}"
+    return f"since {since} not as in the reference: {_listed(named, ', ')}; {where}"
 
 
 def _silence_story(silent: Sequence[TapFacts], ready: int, nothing: str) -> str:

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 _SPARE_DESCRIPTORS = 256
 _SETTLE_SECONDS = 1.0
 """How long a reader of the figures waits for the traffic's thread to add up its latest calls."""
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than Prometheus and the operator pause between two reads: a new connection each time costs both sides more."""
 _SWITCH_SECONDS = 0.0002
 """How long traffic waits at most for the interpreter while the admin thread renders (Python's default is 5 ms)."""
 
@@ -202,7 +204,14 @@ class Tap:
         self._history.start()
         app = admin_app(registry, self._readiness, self.slis, routers)
         self._admin = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=1,
+            )
         )
         self._admin_thread = threading.Thread(target=self._admin.run, args=([sock],), name="admin", daemon=True)
         self._admin_thread.start()

@@ -51,7 +51,7 @@ def at(behaviour: Behaviour, age: float) -> Behaviour:
     return behaviour if age >= behaviour.after else HANG
 
 
-def pod_status(pod: Obj, behaviour: Behaviour, now: str) -> Obj:
+def pod_status(pod: Obj, behaviour: Behaviour, now: str, ip: str = "127.0.0.1") -> Obj:
     """The status for a pod that is in ``behaviour.state``; ``now`` (RFC 3339) becomes the time of its transitions."""
     scheduled = behaviour.state != "no-room"
     ready = behaviour.state == "ready"
@@ -66,8 +66,8 @@ def pod_status(pod: Obj, behaviour: Behaviour, now: str) -> Obj:
     return {
         "phase": "Pending" if behaviour.state == "no-image" else "Running",
         "conditions": conditions,
-        "podIP": "127.0.0.1",
-        "podIPs": [{"ip": "127.0.0.1"}],
+        "podIP": ip,
+        "podIPs": [{"ip": ip}],
         "startTime": pod["metadata"]["creationTimestamp"],
         "initContainerStatuses": [_finished(entry, now) for entry in spec.get("initContainers", [])],
         "containerStatuses": [_container(entry, behaviour, now) for entry in spec["containers"]],

@@ -61,6 +61,8 @@ class StandIn:
     """Use it with ``async with``: it acts from entry to exit. Pods that no rule fits get ready at once."""
 
     def __init__(self, api: Api) -> None:
+        self.ip: Callable[[Obj], str] = lambda pod: "127.0.0.1"
+        """The address of a pod; one on loopback, so that a test can serve what is in it."""
         self._api = api
         self._rules: list[Rule] = []
         self._seen: dict[str, float] = {}
@@ -143,7 +145,7 @@ class StandIn:
         shown = at(wanted, age)
         if self._shown.get(uid) == shown:
             return
-        body = {"status": pod_status(pod, shown, _now())}
+        body = {"status": pod_status(pod, shown, _now(), self.ip(pod))}
         await self._change(self._api.merge(kinds.pod, *key, body, manager="kubelet-stand-in", subresource="status"))
         self._shown[uid] = shown
 

@@ -212,6 +212,9 @@ POOLS = [
         "spec.tolerations[0].tolerationSeconds: only for effect NoExecute",
         False,
     ),
+    ({"price": {"perDeviceHour": -1, "currency": "USD"}}, "spec.price.perDeviceHour: -1 ", True),
+    ({"price": {"perDeviceHour": 1}}, "spec.price.currency: missing; add it, for example currency: USD", True),
+    ({"price": {"perDeviceHour": 1, "currency": "euro"}}, "spec.price.currency: ", True),
 ]
 
 

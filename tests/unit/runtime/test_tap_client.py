@@ -19,7 +19,7 @@ BODY = SUMMARY.model_dump_json(by_alias=True).encode()
 
 @pytest.fixture
 async def client() -> AsyncIterator[TapClient]:
-    async with TapClient(timeout_seconds=0.5, connections=4) as made:
+    async with TapClient(timeout_seconds=0.5) as made:
         yield made
 
 

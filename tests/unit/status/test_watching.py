@@ -92,7 +92,7 @@ def test_drifting(sights: tuple[Sight, ...], status: str, reason: str, part: str
             (tap_summary(health=health(ill(), ill(measure="kl"))), FINE),
             "False",
             "ModelUnhealthy",
-            "since 2026-01-01T00:00Z active_units of the posterior, kl of the posterior not as in the reference",
+            "since 2026-01-01T00:00Z not as in the reference: active_units of the posterior, kl of the posterior; on",
         ),
         ((FAILING, FINE), "False", "GoldenProbeFailing", "encode: non_finite"),
         ((FAILING, REFUSED), "False", "BundleRefused", "model.onnx has changed"),

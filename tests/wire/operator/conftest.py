@@ -69,6 +69,9 @@ def settings_for(control_plane: ControlPlane, **changes: Any) -> OperatorSetting
         "http": {"host": "127.0.0.1", "port": 0},
         "api": {"discovery_seconds": 0.5},
         "leader": {"namespace": SYSTEM},
+        # Nobody is there: stand-in pods have no tap, unless a test gives them one.
+        "taps": {"every_seconds": 3600},
+        "prometheus": {"every_seconds": 3600},
         "cluster": {"prometheus_url": "http://prometheus.monitoring:9090", "dashboard_labels": {}},
     }
     return load_settings(**(base | changes))

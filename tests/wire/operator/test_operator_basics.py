@@ -52,6 +52,7 @@ async def test_kserve_model_becomes_available(operator: Operator, world: Any, ma
         "Available": ("True", "Ready"),
         "Progressing": ("False", "Complete"),
         "Drifting": ("Unknown", "NotEvaluated"),
+        "Healthy": ("Unknown", "NotEvaluated"),
         "SLOMet": ("Unknown", "NoObjectives"),
     }
     assert await world.names(ISVC) == await world.names(RUNTIME) == await world.names(CONFIG_MAP) == [revision]
