@@ -1,4 +1,4 @@
-"""``make bench-cardinality``: the series that models cost Prometheus, counted in the registries of real taps.
+"""The series that models cost Prometheus, counted in the registries of real taps.
 
 Run from the repository: ``python -m bench.cardinality [--bundle DIR] [--models N]``. Each tap has seen everything once:
 every operation over both protocols in every way it can end, windows of drift and health that alarm, golden probes that
@@ -17,6 +17,7 @@ import typer
 
 from latentry_serving.bundle.profile import BundleProfile, load_profile
 from latentry_serving.bundle.store import load_manifest
+from latentry_serving.contract import triton_metrics
 from latentry_serving.contract.manifest import BundleManifest, OperationContract, TensorSpec
 from latentry_serving.contract.metrics import (
     DRIFT_CONTRIBUTION,
@@ -153,13 +154,17 @@ def main(
     counts = [series(used_tap(bundle, manifest, watched, model=f"model-{number:02}")) for number in range(models)]
     streamed = series(used_tap(bundle, manifest, watched, model="streamed", stream=True))
     unused = series(Tap(TapConfig(bundle_dir=str(bundle), sampling=Sampling(max_per_second=50))))
+    operations = len(manifest.contract.operations)
+    tritons = operations * len(triton_metrics.PER_MODEL) + len(triton_metrics.PER_GPU)
     each = [sum(count for name, count in one.items() if name not in TOP_K) for one in counts]
     document = {
         "bundle": f"{manifest.name} {manifest.version}",
-        "operations": len(manifest.contract.operations),
+        "operations": operations,
         "models": models,
         "series": sum(sum(one.values()) for one in counts),
         "series_per_model": {"least": min(each), "most": max(each), "before_the_first_call": sum(unused.values())},
+        "kept_of_triton_per_model": tritons,
+        "scraped_per_model": max(each) + tritons,
         "top_k_per_model": max(sum(one[name] for name in TOP_K) for one in counts),
         "more_when_every_operation_is_streamed_too": sum(streamed.values()) - sum(counts[0].values()),
         "families": dict(counts[0].most_common()),

@@ -11,7 +11,7 @@ MODEL = f'{_NAMESPACE},{metrics.MODEL}=~"$model"'
 """Of recorded series and the operator's."""
 VERSION = f'{MODEL},{metrics.VERSION}=~"$version"'
 """Of the tap's."""
-TARGET = f'{_NAMESPACE},{names.TARGET_MODEL}=~"$model"'
+TARGET = f'{_NAMESPACE},{names.TARGET_MODEL}=~"$model",{names.TARGET_MODEL}!=""'
 """Of series without labels of ours: Triton's, those of the tap's process."""
 RATE = "$__rate_interval"
 LONG = "30m"

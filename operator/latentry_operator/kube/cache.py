@@ -24,7 +24,7 @@ OPTIONAL = (kinds.HTTP_ROUTE, kinds.GRPC_ROUTE)
 """Kinds that are asked for only to know what the cluster can do."""
 _LARGE = (kinds.CONFIG_MAP, kinds.PROMETHEUS_RULE)
 """A model's dashboards and rules are tens of kilobytes each. Of what was read a hash is kept."""
-_LARGE_OBJECTS_PAGE = 50
+_LARGE_OBJECTS_PAGE = 25
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from latentry_operator.kube.kinds import Key, Kind, Obj
 JSON, APPLY, MERGE = "application/json", "application/apply-patch+yaml", "application/merge-patch+json"
 MANAGER = "latentry"
 """Our field manager."""
-PAGE = 500
+PAGE = 100
 """Objects in one answer to a list."""
 
 CallObserver = Callable[[str, str, str, float], None]
