@@ -144,3 +144,30 @@ def test_without_calls_there_is_no_histogram_and_without_drift_no_history(tap: T
     history = tap.get("/history", params={"since": 3}).json()
     assert (history["statistics"], history["sinceSeconds"], history["points"]) == ([], 5.0, 512)
     assert tap.get("/history", params={"since": "yesterday"}).status_code == 422
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb. Source: WCAG 2.2."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_and_marks_stand_out_from_what_is_behind_them(theme: int) -> None:
+    pairs = re.findall(r"--([\w-]+): light-dark\((#\w{6}), (#\w{6})\);", PACKAGE.joinpath("tokens.css").read_text())
+    tokens = {name: colours[theme] for name, *colours in pairs}
+    grounds = [tokens[name] for name in ("page", "surface", "raised")]
+    for name in ("text", "muted", "accent", "ok", "warn", "bad", "idle"):
+        assert min(contrast(tokens[name], ground) for ground in grounds) >= 4.5, name
+    for name in ("ok", "warn", "bad", "idle"):
+        assert contrast(tokens[name], tokens[f"{name}-soft"]) >= 4.5, name
+    for name in ("text", "muted"):
+        assert contrast(tokens[name], tokens["bad-soft"]) >= 4.5, f"{name} in the row of an alarm"
+    for name in ("line-strong", "focus", "bar", *(f"series-{n}" for n in range(1, 7))):
+        assert contrast(tokens[name], tokens["surface"]) >= 3, name

@@ -16,13 +16,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from latentry_serving.bundle.build import build_bundle
 from latentry_serving.bundle.spec import load_spec
 from latentry_serving.bundle.store import load_manifest
 
 WAIT_S = 30.0
+expect.set_options(timeout=WAIT_S * 1000)
 WIDTH, WINDOW = 4, 50
 SPEC = f"""
 apiVersion: latentry.dev/v1alpha1
@@ -103,6 +104,13 @@ class LiveTap:
                 url = f"http://127.0.0.1:{self.ports['http']}/v2/models/tiny_encode/infer"
                 client.post(url, json={"inputs": [tensor]}).raise_for_status()
 
+    def drift(self) -> None:
+        """Has it raise an alarm, as shifted inputs do, and keep it in the history."""
+        self.wait("drift", lambda drift: drift["state"] == "watching")
+        self.send(rows(2, 200))
+        self.send(rows(3, 200) + np.float32(2))
+        self.wait("history", lambda history: any(True in part["alarms"] for part in history["statistics"]))
+
     def wait(self, path: str, done: Callable[[dict], object]) -> dict:
         """The document once it is so."""
         deadline = time.monotonic() + WAIT_S
@@ -118,9 +126,25 @@ def encoder_triton(profiled_encoder: Path, running_triton):
     return running_triton(profiled_encoder, load_manifest(profiled_encoder))
 
 
+@pytest.fixture(scope="module")
+def alarming_tap(encoder_triton, profiled_encoder: Path) -> Iterator[LiveTap]:
+    """A tap whose inputs drifted, in alarm until more are sent."""
+    with live_taps(encoder_triton, profiled_encoder) as start:
+        tap = start()
+        tap.drift()
+        yield tap
+
+
 @pytest.fixture
 def start_live_tap(encoder_triton, profiled_encoder: Path) -> Iterator[Callable[..., LiveTap]]:
     """``start_live_tap(**settings)``: a tap that samples everything, ready."""
+    with live_taps(encoder_triton, profiled_encoder) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def live_taps(encoder_triton, profiled_encoder: Path) -> Iterator[Callable[..., LiveTap]]:
+    """Starts taps, and ends them."""
     addresses = encoder_triton.addresses
     with contextlib.ExitStack() as stack:
 

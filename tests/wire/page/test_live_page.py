@@ -23,14 +23,6 @@ def rows(seed: int, count: int) -> np.ndarray:
     return np.random.Generator(np.random.PCG64(seed)).normal(size=(count, 4)).astype(np.float32)
 
 
-def alarmed(tap) -> None:
-    """Has the tap raise an alarm, as shifted inputs do."""
-    tap.wait("drift", lambda drift: drift["state"] == "watching")
-    tap.send(rows(2, 200))
-    tap.send(rows(3, 200) + np.float32(2))
-    tap.wait("drift", lambda drift: drift["alarm"])
-
-
 def fed(page: Page, path: str, change: Callable[[dict], dict]) -> None:
     """The page gets a document of the tap, changed."""
 
@@ -43,6 +35,7 @@ def fed(page: Page, path: str, change: Callable[[dict], dict]) -> None:
 def violations(page: Page) -> list[str]:
     page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
     found = page.evaluate("rules => axe.run(document, {runOnly: rules})", AXE_RULES)
+    assert "color-contrast" in {rule["id"] for rule in found["passes"]}
     return [f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in found["violations"]]
 
 
@@ -91,8 +84,7 @@ def test_an_alarm_is_shown_with_what_it_is_about_and_the_timeline_is_there_at_th
     start_live_tap, visitor
 ) -> None:
     tap = start_live_tap()
-    alarmed(tap)
-    tap.wait("history", lambda history: any(True in part["alarms"] for part in history["statistics"]))
+    tap.drift()
     page = visitor.open(tap.url)
     expect(page.locator("#drift-state")).to_have_text("alarm")
     expect(page.locator("#attention-list")).to_contain_text("Drift:")
@@ -116,16 +108,14 @@ def test_an_alarm_is_shown_with_what_it_is_about_and_the_timeline_is_there_at_th
     assert visitor.errors == []
 
 
-def test_what_the_servers_say_is_text_and_never_html(start_live_tap, visitor) -> None:
-    tap = start_live_tap()
-    alarmed(tap)
+def test_what_the_servers_say_is_text_and_never_html(alarming_tap, visitor) -> None:
 
     def hostile(page: Page) -> None:
         fed(page, "drift", lambda drift: json.loads(json.dumps(drift).replace('"input"', json.dumps(HOSTILE))))
         fed(page, "bundle", lambda bundle: bundle | {"state": "refused", "problems": [HOSTILE], "version": HOSTILE})
         fed(page, "page/models", lambda found: {"source": HOSTILE, "models": [found["models"][0] | {"name": HOSTILE}]})
 
-    page = visitor.open(tap.url, hostile)
+    page = visitor.open(alarming_tap.url, hostile)
     expect(page.locator("h1")).to_have_text(HOSTILE)
     expect(page.locator("#attention-list")).to_contain_text(f"The bundle is refused: {HOSTILE}")
     expect(page.locator("article.alarm h3", has_text=HOSTILE)).to_have_count(1)
@@ -248,10 +238,8 @@ def test_the_theme_is_the_systems_until_another_is_chosen_and_remembered(start_l
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_with_everything_unfolded(start_live_tap, visitor, scheme: str) -> None:
-    tap = start_live_tap()
-    alarmed(tap)
-    page = visitor.open(tap.url, color_scheme=scheme, viewport={"width": 1280, "height": 6000})
+def test_axe_finds_nothing_with_everything_unfolded(alarming_tap, visitor, scheme: str) -> None:
+    page = visitor.open(alarming_tap.url, color_scheme=scheme, viewport={"width": 1280, "height": 6000})
     expect(page.locator("article.alarm").first).to_be_visible()
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     page.get_by_role("button", name="Pause").click()
@@ -259,10 +247,8 @@ def test_axe_finds_nothing_with_everything_unfolded(start_live_tap, visitor, sch
     assert page.evaluate("document.querySelectorAll('[aria-live], [role=alert], [role=status]').length") == 2
 
 
-def test_a_phone_scrolls_in_one_direction_and_charts_fit(start_live_tap, visitor) -> None:
-    tap = start_live_tap()
-    alarmed(tap)
-    page = visitor.open(tap.url, **PHONE)
+def test_a_phone_scrolls_in_one_direction_and_charts_fit(alarming_tap, visitor) -> None:
+    page = visitor.open(alarming_tap.url, **PHONE)
     expect(page.locator("article.alarm").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.evaluate("Math.max(...[...document.querySelectorAll('.uplot')].map(e => e.offsetWidth))") <= 360
