@@ -24,7 +24,7 @@ BUDGET_REMAINING = "latentry:slo_error_budget_remaining:ratio"
 """What is left of the period's error budget: 1 untouched, 0 used up, negative beyond."""
 BURN_RATE = "latentry:slo_burn_rate:ratio"
 """How many times faster than the objective allows errors come, over the window of the label ``window``: at 1 the
-budget lasts exactly the period. Windows: 5m, and the long ones of the alerts (1h, 6h, 1d, 3d with a period of 30d)."""
+budget lasts exactly the period. Windows: 5m, 1h, and the long ones of the alerts (1h, 6h, 1d, 3d for 30d)."""
 
 STANDARD_WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 """Recorded for every objective whose period is at least as long, beside the windows that its alerts read."""

@@ -52,7 +52,7 @@ class Objective:
         yield from (self._alert(row) for row in burn_windows(self._period) if row.long > _LONGEST_FAST)
 
     def _ratios(self, windows: Iterable[Duration]) -> Iterator[Recording]:
-        shown = {_BASE, *(row.long for row in burn_windows(self._period))}
+        shown = {_BASE, _LONGEST_RAW, *(row.long for row in burn_windows(self._period))}
         for window in windows:
             ratio = self._measured(window) if window <= _LONGEST_RAW else self._summed_up(window)
             yield self._record(names.errors_ratio(str(window)), ratio)
@@ -91,7 +91,7 @@ class Objective:
             expr=expr,
             hold_for=_HOLD[severity],
             summary=f"{self._model.title}: the error budget of {one.slo} burns"
-            f" {threshold / budget:.3g} times too fast or more",
+            f" {threshold / budget:.3g} times as fast as it may, or faster",
             description=f"{{{{ $value | humanizePercentage }}}} of the {one.noun} of the last {row.long} {one.bad}, and"
             f" the last {row.short} are no better. {_percent(one.objective)} over {self._period} allows"
             f" {_percent(budget)}; this alert is on above {_percent(threshold)}, at which {_percent(spent)} of"
