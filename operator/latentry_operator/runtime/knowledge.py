@@ -33,7 +33,8 @@ class Knowledge:
         url = settings.cluster.prometheus_url
         self._cache = cache
         self._client = TapClient(timeout_seconds=settings.taps.timeout_seconds)
-        self._prometheus = Prometheus(url, timeout_seconds=settings.prometheus.timeout_seconds) if url else None
+        self.prometheus = Prometheus(url, timeout_seconds=settings.prometheus.timeout_seconds) if url else None
+        """For instant queries while this gathers; None where there is none."""
         self.taps = TapWatch(
             cache.all_pods,
             self._client.summary,
@@ -44,7 +45,7 @@ class Knowledge:
             chance=random.random,
         )
         self._budgets = BudgetWatch(
-            self._prometheus.series if self._prometheus is not None else None,
+            self.prometheus.series if self.prometheus is not None else None,
             changed,
             every_seconds=settings.prometheus.every_seconds,
         )
@@ -57,8 +58,8 @@ class Knowledge:
         """Gather until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(_for_ever(self._read_taps))
-            if self._prometheus is not None:
-                group.create_task(_for_ever(partial(self._ask, self._prometheus)))
+            if self.prometheus is not None:
+                group.create_task(_for_ever(partial(self._ask, self.prometheus)))
 
     async def _read_taps(self) -> None:
         async with self._client:
