@@ -136,11 +136,11 @@ def _ranges(numbers: Sequence[int]) -> str:
 def lane(name: str, states: Sequence[State], columns: Sequence[Column], rows: int) -> Svg:
     """A strip over all inputs: a field for each column, by its state. Stretched to any width, so without texts."""
     svg = Svg(f"{name}: {lane_words(states, columns)}", LANE_WIDTH, LANE_HEIGHT, stretched=True)
-    x = Scale(0, rows, 0, LANE_WIDTH)
+    x, gap = Scale(0, rows, 0, LANE_WIDTH), 2.0 if len(columns) <= _FEW_COLUMNS else 0.5
     for state, column in zip(states, columns, strict=True):
         tip = f"window {_windows(column)}, inputs {column.first} to {column.last}: {STATES[state]}"
         left, right = x(column.first), x(column.last + 1)
-        svg.rect(left, 0, max(right - left - 2, 1), LANE_HEIGHT, f"lane {state.value}", tip)
+        svg.rect(left, 0, max(right - left - gap, 1), LANE_HEIGHT, f"lane {state.value}", tip)
     return svg
 
 
