@@ -110,7 +110,7 @@ def _health() -> Panels:
         return q.total(q.rate(q.tap(name), q.LONG))
 
     every, within = scored(metrics.SCORED_SAMPLES_TOTAL), scored(metrics.SCORED_SAMPLES_WITHIN_THRESHOLD_TOTAL)
-    part = f'{metrics.PART}="reconstruction"'
+    part = f'{metrics.PART}="reconstruction",{metrics.MEASURE}=~"reconstruction_(mean|p95)"'
     return (
         lines(
             "Reconstruction errors by range (%)", "percentunit",
