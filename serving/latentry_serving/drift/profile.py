@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from latentry_serving.contract.errors import InvalidInput
-from latentry_serving.drift import bins
+from latentry_serving.drift import bins, rff
 from latentry_serving.drift.counters import EventRate
 from latentry_serving.drift.nulls import Tail
 from latentry_serving.drift.scores import Baseline, Geometry
@@ -85,6 +85,12 @@ class TensorProfile:
     events: Mapping[Statistic, EventRate]
     left_out_p: Floats
     report: FitReport
+
+    def __post_init__(self) -> None:
+        """Watching wants ``omega`` and the basis side by side: kept like that once, they take half the memory."""
+        together, features = rff.joined(self.omega, self.reference.basis), self.omega.shape[1]
+        object.__setattr__(self, "omega", together[:, :features])
+        object.__setattr__(self, "reference", replace(self.reference, basis=together[:, features:]))
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:

@@ -36,6 +36,14 @@ def draw(dimensions: int, features: int, sigma: float, rng: np.random.Generator)
     return omega.astype(np.float32), phase.astype(np.float32)
 
 
+def joined(omega: Singles, basis: Singles) -> Singles:
+    """``omega`` [d, D] and ``basis`` [d, k] side by side [d, D + k]; not copied where they lie like that already."""
+    whole = omega.base
+    if whole is not None and whole is basis.base and whole.shape == (len(omega), omega.shape[1] + basis.shape[1]):
+        return whole
+    return np.concatenate([omega, basis], axis=1)
+
+
 def features(projected: Singles, phase: Singles) -> Singles:
     """``sqrt(2/D) cos(projected + phase)`` [n, D] of ``projected = z @ omega``; overwrites ``projected``."""
     np.add(projected, phase, out=projected)

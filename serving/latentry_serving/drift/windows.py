@@ -6,6 +6,7 @@ buffer of at most ``CHUNK`` rows first, so that a batch of one costs little more
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,39 +85,40 @@ class Kernel:
             (np.subtract, repeated(reference.mean)),
             (np.multiply, repeated(inverse)),
         )
-        self._projection = np.ascontiguousarray(np.concatenate([omega, reference.basis], axis=1))
+        self._projection = rff.joined(omega, reference.basis)
         self._edges = repeated(np.ascontiguousarray(reference.bin_edges.T))
         self._free = max(1, int(reference.alive.sum()) - reference.basis.shape[1])
         drawn = np.random.Generator(np.random.PCG64(_DIRECTION_SEED)).standard_normal(reference.dimensions)
         self._direction = drawn.astype(np.float32)
         self._projected = np.empty((CHUNK, self._projection.shape[1]), np.float32)
-        self._z = np.empty((CHUNK, reference.dimensions), np.float32)
         self._above = np.empty((CHUNK, reference.dimensions), np.bool_)
         self._ones = np.ones(CHUNK, np.float32)
 
     def zero(self) -> Sums:
         return Sums.zero(self.reference, self.phase.size)
 
-    def measure(self, rows: Singles, squares: Singles | None = None) -> Measured:
+    def measure(self, rows: Singles, squares: Singles | None = None, *, overwrite: bool = False) -> Measured:
         """rows: [n, d] finite, n <= CHUNK; squares: [n] their squared norms, if known.
 
-        The answer's z and coordinates are scratch space, valid until the next call.
+        The answer's z and coordinates are scratch space, valid until the next call. overwrite: z takes the place of
+        the rows, which spares a copy of them.
         """
-        z = self._standardise(rows)
+        norm = np.sqrt(counters.squared_norms(rows) if squares is None else squares, dtype=np.float64)
+        norm_log = np.log(np.maximum(norm, _SMALLEST_NORM))
+        raw = self._raw(rows, norm, norm_log)
+        z = self._standardise(rows, rows if overwrite else self._scratch[: len(rows)])
         projected = np.matmul(z, self._projection, out=self._projected[: len(rows)])
         coordinates = projected[:, self.phase.size :]
         features = rff.features(np.ascontiguousarray(projected[:, : self.phase.size]), self.phase)
         energy = counters.squared_norms(z)
         residual = subspace.log_residual_energy(energy, coordinates, self._free)
-        norm = np.sqrt(counters.squared_norms(rows) if squares is None else squares, dtype=np.float64)
-        norm_log = np.log(np.maximum(norm, _SMALLEST_NORM))
         return Measured(
             z,
             features,
             coordinates,
             np.clip(residual, *self._bounds.residual_log),
             np.clip(norm_log, *self._bounds.norm_log),
-            counters.keys(projected, self._raw(rows, norm, norm_log)),
+            counters.keys(features, raw),
         )
 
     def _raw(self, rows: Singles, norm: Floats, norm_log: Floats) -> Floats:
@@ -125,29 +127,34 @@ class Kernel:
             along = (rows @ self._direction) / np.maximum(norm, _SMALLEST_NORM)
         return np.stack([np.minimum(norm_log, _LARGEST_NORM_LOG), np.nan_to_num(along, posinf=0, neginf=0)], axis=1)
 
-    def add(self, rows: Singles, sums: Sums, squares: Singles | None = None) -> NDArray[np.uint64]:
+    def add(
+        self, rows: Singles, sums: Sums, squares: Singles | None = None, *, overwrite: bool = False
+    ) -> NDArray[np.uint64]:
         """Adds finite rows [n, d], n <= CHUNK, to ``sums``; returns their duplicate keys [n]. See ``measure``."""
-        measured = self.measure(rows, squares)
+        sums.above += bins.count_above(rows, self._edges, self._above)
+        measured = self.measure(rows, squares, overwrite=overwrite)
         sums.size += len(rows)
         sums.features += measured.features.sum(axis=0)
         sums.z += self._ones[: len(rows)] @ measured.z
         sums.z2 += np.einsum("ij,ij->j", measured.z, measured.z)
         sums.coordinates += measured.coordinates.sum(axis=0)
         sums.coordinates2 += np.einsum("ij,ij->j", measured.coordinates, measured.coordinates)
-        sums.above += bins.count_above(rows, self._edges, self._above)
         sums.residual_log += float(measured.residual_log.sum())
         sums.residual_log2 += float(measured.residual_log @ measured.residual_log)
         sums.norm_log += float(measured.norm_log.sum())
         sums.norm_log2 += float(measured.norm_log @ measured.norm_log)
         return measured.keys
 
-    def _standardise(self, rows: Singles) -> Singles:
-        z = self._z[: len(rows)]
+    def _standardise(self, rows: Singles, out: Singles) -> Singles:
         given = np.ascontiguousarray(rows)
         for operation, vector in self._steps:
-            across(operation, given, vector, z)
-            given = z
-        return z
+            across(operation, given, vector, out)
+            given = out
+        return out
+
+    @cached_property
+    def _scratch(self) -> Singles:
+        return np.empty((CHUNK, self.reference.dimensions), np.float32)
 
 
 @dataclass(slots=True)
@@ -249,7 +256,7 @@ class Window:
         if self._waiting == 0:
             return
         rows = self._buffer[: self._waiting]
-        content.keys.append(self._kernel.add(rows, content.sums, self._squares[: self._waiting]))
         np.minimum(content.lowest, rows.min(axis=0), out=content.lowest)
         np.maximum(content.highest, rows.max(axis=0), out=content.highest)
+        content.keys.append(self._kernel.add(rows, content.sums, self._squares[: self._waiting], overwrite=True))
         self._waiting = 0

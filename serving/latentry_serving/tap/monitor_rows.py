@@ -14,6 +14,8 @@ from latentry_serving.oip import DecodedTensor
 from latentry_serving.tap.analysis_decode import Sample
 
 BATCH_ROWS = 256
+"""At most; fewer of wide vectors."""
+_FEWEST_ROWS, _BATCH_VALUES = 64, 2**18
 _TAKE_INPUTS = (Operation.ENCODE, Operation.RECONSTRUCT, Operation.SCORE)
 _FORGET_SECONDS = 60.0
 
@@ -77,7 +79,7 @@ class WatchedRows:
 
 
 class Batches:
-    """Collects rows of several arrays that belong together, and hands them on by ``BATCH_ROWS``."""
+    """Collects rows of several arrays that belong together, and hands them on by up to ``BATCH_ROWS``."""
 
     def __init__(self, widths: Sequence[int], *takers: Callable[..., None]) -> None:
         """
@@ -85,7 +87,8 @@ class Batches:
             widths: columns of each array.
             takers: each called with as many arrays [n, width]; valid during the call only, and not to be changed.
         """
-        self._buffers = [np.empty((BATCH_ROWS, width), np.float32) for width in widths]
+        self._size = max(_FEWEST_ROWS, min(BATCH_ROWS, _BATCH_VALUES // sum(widths)))
+        self._buffers = [np.empty((self._size, width), np.float32) for width in widths]
         self._takers = list(takers)
         self._filled = 0
 
@@ -99,12 +102,12 @@ class Batches:
         if len(arrays) > 1 and any(len(array) != rows for array in arrays):
             raise ValueError(f"rows that do not belong together: {[len(array) for array in arrays]}")
         while start < rows:
-            stop = min(rows, start + BATCH_ROWS - self._filled)
+            stop = min(rows, start + self._size - self._filled)
             for buffer, array in zip(self._buffers, arrays, strict=True):
                 buffer[self._filled : self._filled + stop - start] = array[start:stop]
             self._filled += stop - start
             start = stop
-            if self._filled == BATCH_ROWS:
+            if self._filled == self._size:
                 self.flush()
 
     def flush(self) -> None:
