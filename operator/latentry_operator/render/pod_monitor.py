@@ -20,7 +20,13 @@ def pod_monitor(plan: ClusterPlan) -> Manifest | None:
             "podTargetLabels": [MODEL_LABEL, REVISION_LABEL],
             "podMetricsEndpoints": [
                 {"port": "admin", "path": METRICS_PATH},
-                {"port": "admin", "path": TRITON_METRICS_PATH, "metricRelabelings": [_kept(triton_metrics.KEPT)]},
+                {
+                    "port": "admin",
+                    "path": TRITON_METRICS_PATH,
+                    # Both endpoints are one address: without a label of its own this one's `up` would be the tap's.
+                    "relabelings": [{"sourceLabels": ["__metrics_path__"], "targetLabel": "metrics_path"}],
+                    "metricRelabelings": [_kept(triton_metrics.KEPT)],
+                },
             ],
         },
     )
