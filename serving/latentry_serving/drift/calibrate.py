@@ -47,7 +47,8 @@ class Calibration:
         left = leave_out.leave_out(self.found, geometry, self.description.halves)
         dependence = self._dependence(spectra[Statistic.MMD2].freedom)
         p: dict[Statistic, Floats] = {}
-        runs = nulls.Runs(dependence.dependent, dependence.time / self.window if dependence.dependent else 0.0)
+        share = dependence.time / self.window if dependence.dependent else 0.0
+        runs = nulls.Runs(dependence.dependent, share, dependence.inflation)
         tails = self._tails(left, spectra, reference.basis.shape[1], geometry.degrees, runs, p)
         worst = self._worst(left, degrees, runs, p) if (degrees > 0).sum() > 1 else None
         events = self._events(p)

@@ -30,7 +30,7 @@ from latentry_serving.drift.types import Floats, Integers, Singles, Statistic
 FEW_WINDOWS = 10
 _LARGEST_SCORE_SD = 60.0
 _TABLE = 48
-RUN_VARIANCE = {Statistic.T2: 0.75, Statistic.SPE: 1.4}
+RUN_VARIANCE = {Statistic.T2: 0.7, Statistic.SPE: 1.4}
 """Inverse degrees of freedom of a window's own variance per T / w, if runs cause all of it; else ``EQUAL_RUNS``.
 
 Runs of geometric length l and equal weight have relative variance T / w (renewal theory: ``8 l⁴`` for each of ``w / l``
@@ -38,7 +38,7 @@ runs, over the square of ``2 l w``), which is that of 1 / chi²(2 w / T): 0.5. I
 inverse of their share; SPE is what the subspace has not seen: rare groups too. The three numbers are those that make
 p <= .01, .001 and .0001 occur as often as they say on clusters with runs of 2, 10 and 50.
 """
-EQUAL_RUNS = 0.4
+EQUAL_RUNS = 0.35
 _DISTINCT = 32
 _GRID = 160
 SMALLEST_P = 1e-300
@@ -175,14 +175,27 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Whether neighbours are correlated, and the correlation time over the window's size, T / w."""
+    """Whether neighbours are correlated; the correlation time over the window's size, T / w; ``order``'s inflation."""
 
     dependent: bool
     share: float
+    inflation: float = 1.0
 
     def inverse_freedom(self, scale: float = np.inf, run_variance: float = EQUAL_RUNS) -> float:
         """Of a window's own variance, where runs have raised it to ``scale``; at most 0.4, as its mean must exist."""
         return min(0.4, run_variance * self.share * (1 - 1 / max(1.0, scale)))
+
+    def shrunk(self, mean: float, count: int) -> tuple[float, float]:
+        """Scale of a statistic of one dimension from ``count`` scores; degrees of freedom of what else is known of it.
+
+        All vectors together say how correlated the features are; a statistic is so between not at all and as they are,
+        unless its scores say otherwise. That counts where it is worth more than the few scores: where runs are short.
+        """
+        middle, reach = (1 + self.inflation) / 2, (self.inflation - 1) / 2
+        known = 2 * (middle / reach) ** 2 if self.dependent and reach > 0 else 0.0
+        if known < count or mean > self.inflation * (1 + 2 * np.sqrt(2 / count)):
+            return mean, 0.0
+        return (count * mean + known * middle) / (count + known), known
 
 
 def quadratic(
@@ -195,9 +208,10 @@ def quadratic(
     if runs.dependent or mean > 1 + 2.5 * error:
         nu = 1.0 if spectrum is SINGLE else min(spectrum.freedom, evidence.concentration())
         sharp = spectrum.sharpened(nu)
-        own = runs.inverse_freedom(mean, run_variance)
-        freedom = 1 / (own + (1 / sharp.freedom + own) / count)
-        tail = _tabulate(sharp, max(1.0, mean), freedom, shared + 1 / count, count, mean=1 / (1 - 2 * own))
+        scale, known = runs.shrunk(mean, count) if spectrum is SINGLE else (mean, 0.0)
+        own = runs.inverse_freedom(scale, run_variance)
+        freedom = 1 / (own + 1 / (known + count / (1 / sharp.freedom + own)))
+        tail = _tabulate(sharp, max(1.0, scale), freedom, shared + 1 / count, count, mean=1 / (1 - 2 * own))
     else:
         freedom = spectrum.freedom * count if count < FEW_WINDOWS else np.inf
         tail = _tabulate(spectrum, max(1.0, mean - error), freedom, shared, count)

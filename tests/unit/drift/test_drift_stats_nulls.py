@@ -89,6 +89,19 @@ def test_few_windows_and_long_runs_raise_p() -> None:
     assert many < few and many < short < long / 2
 
 
+def test_short_runs_bound_the_scale_of_a_statistic_of_one_dimension() -> None:
+    """Ten scores say little; that vectors are next to independent says more, unless the scores are far from it."""
+    short, long = Runs(True, 0.006, inflation=1.2), Runs(True, 0.04, inflation=3.0)
+    scale, known = short.shrunk(1.5, 10)
+    assert 1.0 < scale < 1.15 and known > 100
+    assert short.shrunk(4.0, 10) == (4.0, 0.0)
+    assert long.shrunk(1.5, 10) == (1.5, 0.0)
+    assert INDEPENDENT.shrunk(1.5, 10) == (1.5, 0.0)
+    scores = np.r_[np.full(9, 0.2), 8.0]
+    bounded, free = (nulls.quadratic(SINGLE, Evidence(scores), runs, 0.0) for runs in (short, Runs(True, 0.006)))
+    assert bounded.p(12.0) < free.p(12.0) / 3
+
+
 def test_concentration_of_windows_is_that_of_their_covariance() -> None:
     spread = np.r_[np.full(4, 0.2), np.full(20, 0.01)]
     assert _evidence(spread, 200).concentration() == pytest.approx(1 / np.sum(spread**2), rel=0.15)
