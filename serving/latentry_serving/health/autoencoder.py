@@ -20,7 +20,7 @@ from latentry_serving.health.nulls import (
     calibration_sizes,
     window_slices,
 )  # fmt: skip
-from latentry_serving.health.report import Finding, HealthReport, change
+from latentry_serving.health.report import Finding, HealthReport, RowCount, change
 
 TAIL = 0.95
 """Percentile of the error that is held against validation data."""
@@ -30,20 +30,12 @@ _GRID = 2001
 _TINY = 1e-30
 
 
-class AutoencoderWindow:
+class AutoencoderWindow(RowCount):
     """Accumulates reconstruction errors [n], one number per sample, in the unit of the bundle's error."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._errors: list[Floats] = []
-        self._seen = self.samples = 0
-
-    @property
-    def seen(self) -> int:
-        return self._seen
-
-    @property
-    def non_finite(self) -> int:
-        return self._seen - self.samples
 
     def update(self, *rows: NDArray[Any]) -> None:
         """Takes errors [n] or [n, 1]; NaN and infinities are counted and left out."""
@@ -51,14 +43,8 @@ class AutoencoderWindow:
         errors = np.asarray(given, np.float64).reshape(-1)
         finite = errors[np.isfinite(errors)]
         self._errors.append(finite)
-        self._seen += len(errors)
+        self.seen += len(errors)
         self.samples += len(finite)
-
-    def merge(self, other: "AutoencoderWindow") -> None:
-        """Adds another window's errors, of another thread or replica."""
-        self._errors += other._errors
-        self._seen += other._seen
-        self.samples += other.samples
 
     def errors(self) -> Floats:
         """All finite errors of the window."""

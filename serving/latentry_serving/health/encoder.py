@@ -17,7 +17,7 @@ from latentry_serving.health.nulls import (
     calibration_sizes,
     window_slices,
 )  # fmt: skip
-from latentry_serving.health.report import Finding, HealthReport, change, finite_rows
+from latentry_serving.health.report import Finding, HealthReport, RowCount, change, finite_rows
 
 NORM_QUANTILES = (0.01, 0.5, 0.99)
 GRAM_ROWS = 128
@@ -44,10 +44,11 @@ class _Scale:
     median_range: float
 
 
-class EncoderWindow:
+class EncoderWindow(RowCount):
     """Accumulates vectors [n, d] of one window. Memory: 2 MB at d = 4096, bounded by ``capacity`` rows."""
 
     def __init__(self, dimensions: int, capacity: int, scale: _Scale) -> None:
+        super().__init__()
         self._scale = scale
         self._stride = -(-capacity // GRAM_ROWS)
         self._gram_rows: list[NDArray[np.float32]] = []
@@ -56,21 +57,12 @@ class EncoderWindow:
         self._sum = np.zeros(dimensions)
         self._low = np.full(dimensions, np.inf, np.float32)
         self._high = np.full(dimensions, -np.inf, np.float32)
-        self._seen = self.samples = 0
-
-    @property
-    def seen(self) -> int:
-        return self._seen
-
-    @property
-    def non_finite(self) -> int:
-        return self._seen - self.samples
 
     def update(self, *rows: NDArray[Any]) -> None:
         """Takes vectors float [n, d]; a row with a NaN or an infinity is counted and left out."""
         (given,) = rows
         vectors = _float32(given)
-        self._seen += len(vectors)
+        self.seen += len(vectors)
         squares = _squared_norms(vectors)
         if not np.isfinite(squares).all():  # only now is it worth looking at every value
             vectors = vectors[finite_rows(vectors)]
@@ -85,18 +77,6 @@ class EncoderWindow:
         first = -self.samples % self._stride
         self._gram_rows.append(vectors[first :: self._stride].copy())
         self.samples += len(vectors)
-
-    def merge(self, other: "EncoderWindow") -> None:
-        """Adds another window's rows, of another thread or replica; the order of rows does not matter to any
-        measure."""
-        self._gram_rows += other._gram_rows
-        self._norms += other._norms
-        self._hashes += other._hashes
-        self._sum += other._sum
-        np.minimum(self._low, other._low, out=self._low)
-        np.maximum(self._high, other._high, out=self._high)
-        self._seen += other._seen
-        self.samples += other.samples
 
     def measures(self) -> Floats:
         """[5] logarithms of the norm quantiles .01, .5, .99, the anisotropy and the participation ratio."""

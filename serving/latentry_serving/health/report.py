@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,13 +114,24 @@ class HealthReport:
         return "\n".join([f"{self.family}: {self.state(alpha)} ({rows})", *(f"  {reason}" for reason in reasons)])
 
 
+class RowCount:
+    """What every window counts: rows ``seen``, and ``samples``, those of them that are finite and were taken."""
+
+    def __init__(self) -> None:
+        self.seen = self.samples = 0
+
+    @property
+    def non_finite(self) -> int:
+        """Rows left out."""
+        return self.seen - self.samples
+
+
 class Window(Protocol):
     """Accumulates the rows of one window; ``seen`` counts them, finite or not."""
 
     @property
     def seen(self) -> int: ...
     def update(self, *rows: NDArray[Any]) -> None: ...
-    def merge(self, other: Self) -> None: ...
 
 
 W = TypeVar("W", bound=Window)

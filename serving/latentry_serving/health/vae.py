@@ -18,7 +18,7 @@ from latentry_serving.health.nulls import (
     calibration_sizes,
     window_slices,
 )  # fmt: skip
-from latentry_serving.health.report import Finding, HealthReport, change, finite_rows
+from latentry_serving.health.report import Finding, HealthReport, RowCount, change, finite_rows
 
 ACTIVE_VARIANCE = 0.01
 """A unit is active when the variance over inputs of its posterior mean is above this (Burda et al., 1509.00519,
@@ -104,32 +104,24 @@ class PosteriorMoments:
         return np.asarray(np.log(np.concatenate([divergences, np.maximum(self.variance, _TINY)])))
 
 
-class VaeWindow:
+class VaeWindow(RowCount):
     """Accumulates posterior means and log-variances, [n, d] each (more axes are flattened)."""
 
     def __init__(self, dimensions: int) -> None:
+        super().__init__()
         self._full = dimensions <= FULL_COVARIANCE
         self._dimensions = dimensions
         self._sum = np.zeros(dimensions)
         self._products = np.zeros((dimensions, dimensions) if self._full else dimensions)
         self._variances = np.zeros(dimensions)
         self._kl = np.zeros(dimensions)
-        self._seen = self.samples = 0
-
-    @property
-    def seen(self) -> int:
-        return self._seen
-
-    @property
-    def non_finite(self) -> int:
-        return self._seen - self.samples
 
     def update(self, *rows: NDArray[Any]) -> None:
         """Takes posterior means and log-variances. Rows with a NaN, an infinity or a variance beyond e^80 are counted
         and left out."""
         mean, log_variance = (np.asarray(part, np.float64).reshape(len(part), self._dimensions) for part in rows)
         keep = finite_rows(mean, log_variance) & (log_variance.max(axis=1, initial=-np.inf) <= _LARGEST_LOG_VARIANCE)
-        self._seen += len(mean)
+        self.seen += len(mean)
         if not keep.all():
             mean, log_variance = mean[keep], log_variance[keep]
         self._sum += mean.sum(axis=0)
@@ -137,15 +129,6 @@ class VaeWindow:
         self._variances += np.exp(log_variance).sum(axis=0)
         self._kl += kl_per_dimension(mean, log_variance).sum(axis=0)
         self.samples += len(mean)
-
-    def merge(self, other: "VaeWindow") -> None:
-        """Adds another window's rows, of another thread or replica."""
-        self._sum += other._sum
-        self._products += other._products
-        self._variances += other._variances
-        self._kl += other._kl
-        self._seen += other._seen
-        self.samples += other.samples
 
     def moments(self) -> PosteriorMoments:
         """Of all finite rows; needs two."""

@@ -121,13 +121,12 @@ def test_non_finite_and_insufficient(baseline: AutoencoderBaseline) -> None:
     assert judged(baseline, errors(0, 8)).state(ALPHA) is HealthState.INSUFFICIENT_DATA
 
 
-def test_merged_windows(baseline: AutoencoderBaseline) -> None:
+def test_batches_of_either_shape(baseline: AutoencoderBaseline) -> None:
     x = errors(WINDOW, 9)
-    left, right = baseline.new_window(), baseline.new_window()
-    left.update(x[:70])
-    right.update(x[70:, None])
-    left.merge(right)
-    assert baseline.judge(left).to_json() == judged(baseline, x).to_json()
+    window = baseline.new_window()
+    window.update(x[:70])
+    window.update(x[70:, None])
+    assert baseline.judge(window).to_json() == judged(baseline, x).to_json()
 
 
 def test_stored_and_loaded(baseline: AutoencoderBaseline) -> None:
