@@ -32,7 +32,7 @@ def drifting(facts: ModelFacts, before: Finding | None) -> Finding:
     if facts.serving is None or not facts.serving.serves:
         return Finding(kind, UNKNOWN, DriftingReason.NO_REPLICA_READY, _NO_REPLICA)
     if not ready or _unread(ready):
-        return before or Finding(kind, UNKNOWN, DriftingReason.NOT_EVALUATED, _NOT_ASKED)
+        return _kept(before) or Finding(kind, UNKNOWN, DriftingReason.NOT_EVALUATED, _NOT_ASKED)
     if alarming := [one for one in said if one[1].drift.alarm]:
         return Finding(kind, TRUE, DriftingReason.DRIFT_DETECTED, _drift_story(alarming, len(ready)))
     if silent := [tap for tap in ready if tap.silence]:
@@ -54,7 +54,7 @@ def healthy(facts: ModelFacts, before: Finding | None) -> Finding:
     ready = _ready(facts.taps)
     everybody, said = list(_said(facts.taps, ready_only=False)), list(_said(facts.taps))
     if _unread(ready):
-        return before or Finding(kind, UNKNOWN, HealthyReason.NOT_EVALUATED, _NOT_ASKED)
+        return _kept(before) or Finding(kind, UNKNOWN, HealthyReason.NOT_EVALUATED, _NOT_ASKED)
     # A pod with the wrong bundle or a failing probe takes no calls: all that answer are looked at.
     for reason, problem in ((HealthyReason.BUNDLE_REFUSED, _refusal), (HealthyReason.GOLDEN_PROBE_FAILING, _failure)):
         if hit := [one for one in everybody if problem(one[1])]:
@@ -80,6 +80,11 @@ def healthy(facts: ModelFacts, before: Finding | None) -> Finding:
         return Finding(kind, UNKNOWN, HealthyReason.INSUFFICIENT_DATA, message)
     message = f"golden probes pass; every measure is judged and as expected {_of(len(judged), len(ready))}"
     return Finding(kind, TRUE, HealthyReason.HEALTHY, message)
+
+
+def _kept(before: Finding | None) -> Finding | None:
+    """What was said stands, but for what the ready replicas themselves deny."""
+    return None if before is not None and before.reason == DriftingReason.NO_REPLICA_READY else before
 
 
 def complaint(taps: Iterable[TapFacts]) -> str:

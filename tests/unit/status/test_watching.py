@@ -126,6 +126,8 @@ def test_a_pod_that_takes_no_calls_for_its_bundle_or_probes_is_told() -> None:
 def test_what_was_said_stands_until_every_replica_was_asked() -> None:
     assert drifting(facts(ALARMING, UNREAD), BEFORE) == BEFORE
     assert drifting(facts(ALARMING, FINE), BEFORE).reason == "DriftDetected"
+    # A replica is ready now: that none was is no longer true.
+    assert drifting(facts(UNREAD), replace(BEFORE, reason="NoReplicaReady")).reason == "NotEvaluated"
 
 
 def test_an_alarm_without_words_is_an_alarm() -> None:
