@@ -122,7 +122,7 @@ function threshold(plot) {
 // Bars side by side; name(index): what stands below one; marks(): [[place on the axis, text]], lines across.
 export function barOptions({ name, marks = () => [], every = 1, value = (v) => v }) {
   return {
-    padding: [18, 12, 0, 0],
+    padding: [18, 28, 0, 0],
     cursor: { show: false },
     scales: {
       x: { time: false, range: (plot, low, high) => [(low ?? 0) - 0.6, (high ?? 1) + 0.6] },

@@ -244,7 +244,7 @@ export function stateOf(drift) {
   if (alarms.length) {
     const tensors = [...new Set(alarms.map((alarm) => alarm.tensor))].join(", ");
     const looks = [...new Set(alarms.map((alarm) => alarm.looksLike))].join(", ");
-    return [["bad", `Drift: ${alarms.length} alarm${alarms.length > 1 ? "s" : ""} on ${tensors}; looks like ${looks}.`]];
+    return [["bad", `Drift of ${tensors}; looks like ${looks}.`]];
   }
   if (drift.state === "broken") return [["bad", `Drift is not watched: ${drift.detail}.`]];
   return [];

@@ -83,5 +83,5 @@ function terms(health) {
 export function stateOf(health) {
   if (health.verdict !== "unhealthy") return [];
   const bad = health.parts.flatMap((part) => part.measures).filter((one) => one.alarmSinceSeconds != null);
-  return [["bad", `The model is unhealthy: ${bad.map((one) => one.reason).join("; ") || "see its measures"}.`]];
+  return [["bad", `The model is unhealthy: ${bad.map((one) => words(one.measure)).join(", ") || "see its measures"}.`]];
 }

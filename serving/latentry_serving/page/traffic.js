@@ -1,7 +1,7 @@
 // Rates, errors and quantiles of the last minute, and the connections.
 import { $, setRows, setTerms, setText } from "./dom.js";
 import { spark } from "./charts.js";
-import { DASH, age, capital, count, plural, rate, seconds, share, words } from "./format.js";
+import { DASH, age, count, plural, rate, seconds, share, words } from "./format.js";
 
 const REMEMBERED = 150; // answers, five minutes of them: the small lines are of this page's life
 const FAULTS = ["server_error", "deadline_exceeded", "upstream_unavailable", "reset"];
@@ -97,9 +97,9 @@ export function stateOf(slis) {
   const { recent } = slis.inference;
   const found = [];
   if (recent.errorRatio > 0) {
-    found.push(["bad", `${capital(share(recent.errorRatio))} of the last minute's requests failed by the server's fault (${failed(recent)} of ${count(recent.requests)}).`]);
+    found.push(["bad", "Requests failed by the server's fault in the last minute."]); // without figures: read out once
   }
   const opaque = sum(Object.values(slis.opaqueConnections));
-  if (opaque) found.push(["warn", `${count(opaque)} connections could not be followed since the start: their calls are not in these figures.`]);
+  if (opaque) found.push(["warn", "Some connections could not be followed: their calls are not in these figures."]);
   return found;
 }

@@ -67,7 +67,7 @@ def test_figures_follow_the_traffic_and_nothing_leaves_the_origin(start_live_tap
 def test_failures_are_seen(start_live_tap, visitor) -> None:
     tap = start_live_tap()
     page = visitor.open(tap.url, lambda page: fed(page, "slis", failing))
-    expect(page.locator("#attention-list")).to_contain_text("25 % of the last minute's requests failed")
+    expect(page.locator("#attention-list")).to_have_text("Requests failed by the server's fault in the last minute.")
     expect(page.locator("#tile-errors")).to_have_text("25 %")
     expect(page).to_have_title("(1) tiny · Latentry")
     assert visitor.errors == []
@@ -87,7 +87,7 @@ def test_an_alarm_is_shown_with_what_it_is_about_and_the_timeline_is_there_at_th
     tap.drift()
     page = visitor.open(tap.url)
     expect(page.locator("#drift-state")).to_have_text("alarm")
-    expect(page.locator("#attention-list")).to_contain_text("Drift:")
+    expect(page.locator("#attention-list")).to_contain_text("Drift of")
     card = page.locator("article.alarm", has=page.get_by_role("heading", name="input"))
     expect(card).to_contain_text("looks like")
     assert card.locator("tbody tr").count() >= 2
@@ -138,7 +138,8 @@ def test_the_kl_of_every_dimension_is_drawn_and_told(start_live_tap, visitor) ->
     page = visitor.open(tap.url, lambda page: fed(page, "health-of-model", lambda health: health | told))
     expect(page.locator("#health-state")).to_have_text("unhealthy")
     expect(page.locator("#measures tbody tr")).to_contain_text(["kl total"])
-    expect(page.locator("#attention-list")).to_contain_text("total KL is 6.5")
+    expect(page.locator("#attention-list")).to_contain_text("The model is unhealthy: kl total.")
+    expect(page.locator("#measures")).to_contain_text("Total KL is 6.5; since")
     expect(page.locator("#kl-chart canvas")).to_have_count(1)
     expect(page.locator("#kl-summary")).to_contain_text("6.5 nats together, 9 expected")
     page.get_by_text("KL per latent dimension as a table").click()
