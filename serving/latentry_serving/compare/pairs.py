@@ -87,4 +87,5 @@ def cross_recall(index: Array, queries: Array, k: int = 1) -> Array:
     own = np.diagonal(similar)
     # float64 products of equal rows may differ in their last bits
     nearer = (similar > own[:, None] + 1e-12).sum(axis=1)
-    return (nearer < k).astype(np.float64)
+    found: Array = (nearer < k).astype(np.float64)
+    return found

@@ -43,6 +43,10 @@ def _stable_gone(turn: Turn) -> bool:
         return False
     if state.leaving is not None and state.leaving.weight:
         return False
+    if facts.ready(state.previous):
+        message = f"the objects of revision {state.stable} are gone; {state.previous}, which was kept, takes its place"
+        back_to_previous(turn, RolloutReason.BACK_TO_PREVIOUS, message)
+        return True
     message = f"the objects of revision {state.stable} are gone; revision {facts.target} of the spec takes its place"
     turn.tell(RolloutReason.STABLE_GONE, message, warning=True)
     turn.set(stable="", rejection=None, relief="")

@@ -56,6 +56,16 @@ def retire(turn: Turn, before: Leaving | None, elapsed: float) -> None:
     leaving, state, facts = turn.state.leaving, turn.state, turn.facts
     if leaving is None:
         return
+    observed = facts.traffic.get(leaving.revision, 0)
+    if (
+        not leaving.weight
+        and observed
+        and facts.ready(leaving.revision)
+        and not facts.ready(state.relief or state.stable)
+    ):
+        # Taking its traffic was decided but not carried out, and now nobody could have it.
+        leaving = replace(leaving, weight=observed)
+        turn.set(leaving=leaving)
     if leaving.weight:
         taker = state.relief or state.stable
         if facts.ready(taker) or leaving.revision not in facts.revisions:
@@ -68,7 +78,7 @@ def retire(turn: Turn, before: Leaving | None, elapsed: float) -> None:
             )
             turn.tell(RolloutReason.ROLLBACK_TARGET_BROKEN, message, warning=True)
         return
-    if facts.traffic.get(leaving.revision):
+    if observed:
         return
     seconds = leaving.seconds + (elapsed if before == leaving else 0.0)
     if seconds < DRAIN_SECONDS and leaving.revision in facts.revisions:
