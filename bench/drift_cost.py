@@ -26,6 +26,7 @@ from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.fit import FitSettings, fit_tensor
 from latentry_serving.drift.profile import Profile
 from latentry_serving.drift.types import Settings
+from latentry_serving.tap.analysis import child_environment
 
 DIMENSIONS = (64, 768, 4096)
 BATCHES = (1, 32, 256)
@@ -109,7 +110,9 @@ def process(profile: Profile, live: Singles) -> dict[str, float]:
         profile.save(folder / "profile")
         np.save(folder / "live.npy", live)
         command = [sys.executable, "-m", "bench.drift_process", str(folder / "profile"), str(folder / "live.npy")]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1], env=child_environment()
+        )
         found: dict[str, float] = json.loads(done.stdout)
         return found
 

@@ -1,6 +1,8 @@
 """A process that does nothing but watch: ``python -m bench.drift_process PROFILE VECTORS.npy``, for its memory.
 
-Prints one line of JSON: seconds to load the profile, resident memory in MB after some windows.
+It imports what the tap's analysis process imports, and is to be started with the settings of that one
+(``latentry_serving.tap.analysis.child_environment``). Prints one line of JSON: seconds to load the profile, resident
+memory in MB after some windows.
 """
 
 import json
@@ -11,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+import latentry_serving.tap.analysis_worker
+import latentry_serving.tap.monitor  # noqa: F401 - for its memory
 from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.profile import Profile
 from latentry_serving.drift.types import Settings
@@ -27,9 +31,10 @@ def main(folder: Path, vectors: Path) -> None:
         loads.append((time.process_time() - cpu, time.perf_counter() - wall))
     (name,) = profile.tensors
     detector = Detector(profile, Settings(window=profile.tensors[name].window, expected_run_time_s=1e6, max_wait_s=1e4))
-    rows = np.load(vectors, mmap_mode="r")
-    for start in range(0, len(rows), _BATCH):
-        detector.update(name, np.array(rows[start : start + _BATCH]), float(start))
+    for start in range(0, len(np.load(vectors, mmap_mode="r")), _BATCH):
+        rows = np.load(vectors, mmap_mode="r")[start : start + _BATCH]  # anew: what is mapped counts as resident
+        detector.update(name, np.array(rows), float(start))
+        del rows
     process = psutil.Process()
     memory = process.memory_info()
     print(
