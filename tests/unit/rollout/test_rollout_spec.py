@@ -38,7 +38,7 @@ def test_problems_across_fields_are_named(rollout: dict[str, Any], path: str, wo
         "spec": {"family": "VAE", "bundle": {"uri": "file:///b"}, "rollout": rollout},
     }
     with pytest.raises(InvalidInput) as refused:
-        parse_resource(body)
+        parse_resource(body, subject="model.yaml")
     assert [problem.path for problem in refused.value.problems] == [path]
     assert words in str(refused.value)
 
