@@ -62,6 +62,8 @@ def healthy(facts: ModelFacts, before: Finding | None) -> Finding:
             return Finding(kind, FALSE, reason, message)
     if ill := [one for one in said if one[1].health.verdict is HealthState.UNHEALTHY]:
         return Finding(kind, FALSE, HealthyReason.MODEL_UNHEALTHY, _illness(ill, len(ready)))
+    if not ready and facts.serving is not None and facts.serving.serves:  # its pods are not known yet
+        return _kept(before) or Finding(kind, UNKNOWN, HealthyReason.NOT_EVALUATED, _NOT_ASKED)
     if not ready:
         return Finding(kind, UNKNOWN, HealthyReason.NO_REPLICA_READY, _NO_REPLICA)
     if silent := [tap for tap in ready if tap.silence]:

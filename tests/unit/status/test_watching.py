@@ -100,6 +100,7 @@ def test_drifting(sights: tuple[Sight, ...], status: str, reason: str, part: str
         ((BLIND,), "Unknown", "NotWatched", "the bundle has no profile"),
         ((FINE, SILENT), "Unknown", "TapsUnreachable", "m-1-b"),
         ((FINE, UNREAD), "Unknown", "NotEvaluated", "has not asked"),
+        ((), "Unknown", "NotEvaluated", "has not asked"),
     ],
 )
 def test_healthy(sights: tuple[Sight, ...], status: str, reason: str, part: str) -> None:

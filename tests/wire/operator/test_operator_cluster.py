@@ -264,6 +264,7 @@ async def leave_behind(api: Api, kind: Kind, namespace: str, owner: Obj) -> None
         },
         "ScaledObject": {"scaleTargetRef": {"name": "none"}, "triggers": [{"type": "cpu", "metadata": {"value": "1"}}]},
         "PodMonitor": {"selector": selector, "podMetricsEndpoints": []},
+        "PrometheusRule": {"groups": []},
         "ServingRuntime": {"containers": containers, "supportedModelFormats": [{"name": "x"}]},
         "InferenceService": {"predictor": {"model": {"modelFormat": {"name": "x"}, "runtime": "none"}}},
     }
