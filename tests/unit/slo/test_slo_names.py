@@ -1,4 +1,4 @@
-"""What the rules read exists: every metric is of the contract or the operator, every reason one that a status can have."""
+"""What the rules read exists: every metric is of the contract or the operator, every reason one of a status."""
 
 import re
 from pathlib import Path
