@@ -24,7 +24,10 @@ def pod_monitor(plan: ClusterPlan) -> Manifest | None:
                     "port": "admin",
                     "path": TRITON_METRICS_PATH,
                     # Both endpoints are one address: without a label of its own this one's `up` would be the tap's.
-                    "relabelings": [{"sourceLabels": ["__metrics_path__"], "targetLabel": "metrics_path"}],
+                    "relabelings": [
+                        # The action is the default, which the API server would write in: it must be ours too.
+                        {"sourceLabels": ["__metrics_path__"], "targetLabel": "metrics_path", "action": "replace"}
+                    ],
                     "metricRelabelings": [_kept(triton_metrics.KEPT)],
                 },
             ],

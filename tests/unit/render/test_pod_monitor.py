@@ -30,6 +30,12 @@ def test_of_tritons_metrics_those_of_the_dashboards_are_kept(objects: Any) -> No
     assert OPERATIONS * len(triton_metrics.PER_MODEL) + len(triton_metrics.PER_GPU) <= MOST_TRITON_SERIES
 
 
+def test_no_relabeling_leaves_its_action_to_the_servers_default(objects: Any) -> None:
+    """Else every restart of the operator would write the PodMonitor once more."""
+    for end in objects()["PodMonitor"]["spec"]["podMetricsEndpoints"]:
+        assert all("action" in rule for rule in (*end.get("relabelings", ()), *end.get("metricRelabelings", ())))
+
+
 @pytest.mark.parametrize("placement", [{}, {"gpuPool": "a10", "gpus": 1}])
 @pytest.mark.parametrize("workload", ["KServe", "Deployment"])
 def test_triton_serves_them_on_loopback_where_the_tap_looks(pod: Any, workload: str, placement: dict[str, Any]) -> None:
