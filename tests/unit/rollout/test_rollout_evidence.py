@@ -20,7 +20,7 @@ from latentry_operator.plan.rollout.facts import (
 from latentry_operator.plan.rollout.machine import Decision, advance
 from latentry_operator.plan.rollout.policy import policy_of
 from latentry_operator.plan.rollout.reasons import RolloutReason
-from latentry_operator.plan.rollout.state import Phase, RolloutState
+from latentry_operator.plan.rollout.state import Leaving, Phase, RolloutState
 
 POLICY = policy_of(spec({"strategy": "Canary", "steps": [{"weight": 10, "for": "60s"}]}), weights=True, mirror=True)
 HISTOGRAM = Histogram((0.001, 0.01), (2_000,))
@@ -95,3 +95,12 @@ def test_a_rejected_revision_is_tried_again_when_the_rules_change() -> None:
 def test_the_summary_says_which_gate_waits_for_what() -> None:
     summary = look(replace(EVIDENCE, traffic=Traffic(7, 0))).summary
     assert "at 10 %, step 1 of 2" in summary.message and "7 of at least 100 requests" in summary.message
+
+
+def test_a_rollback_that_was_not_carried_out_leaves_the_traffic_where_it_is_answered() -> None:
+    """The operator crashed before it moved the traffic; then stable died and the candidate began anew."""
+    state = RolloutState(stable="v1", leaving=Leaving("v2", 0), looked=START)
+    running = {"v1": Running(0, 2), "v2": Running(2, 2)}
+    decision = advance(state, RolloutFacts("v2", 2, running, {"v2": 100}), POLICY, START + 1)
+    assert (decision.state.phase, decision.state.candidate) == (Phase.PREPARING, "v2")
+    assert decision.desired.weights == {"v2": 100}

@@ -16,13 +16,13 @@ from latentry_operator.plan.rollout.facts import (
 from latentry_operator.plan.rollout.machine import advance
 from latentry_operator.plan.rollout.policy import policy_of
 from latentry_operator.plan.rollout.recover import recover
-from latentry_operator.plan.rollout.reports import golden, since, traffic
+from latentry_operator.plan.rollout.reports import golden, latency, since, traffic
 from latentry_operator.plan.rollout.state import Leaving, Phase
 from latentry_operator.status.rollout import rollout_state
 from latentry_serving.contract.bundle_report import OperationProbe, ProbesReport
 from latentry_serving.contract.metrics import Outcome, ProbeOutcome
 from latentry_serving.contract.operations import Operation
-from latentry_serving.contract.slis import Figures, Quantiles, Slis, Summary
+from latentry_serving.contract.slis import Figures, Latency, LatencyHistogram, Quantiles, Slis, Summary
 
 POLICY = policy_of(spec({"strategy": "Canary"}), weights=True, mirror=True)
 OLD, NEW, NEWER = Running(2, 2, START - 100), Running(2, 2, START), Running(2, 2, START + 100)
@@ -110,6 +110,20 @@ def test_counts_begin_with_the_stage_and_a_restarted_tap_owes_nothing() -> None:
     after = Traffic(150, 3, Histogram((0.1, 0.2, 0.4), (90, 57)))
     assert since(after, before) == Traffic(50, 1, Histogram((0.1, 0.2, 0.4), (30, 19)))
     assert since(Traffic(20, 0), before) == Traffic(20, 0)
+
+
+def test_latencies_of_replicas_add_up_on_one_grid() -> None:
+    def report(edges: list[float], total: list[int]) -> Latency:
+        return Latency(inference=LatencyHistogram(edges_seconds=edges, total=total, recent=total), operations=[])
+
+    replicas = [
+        report([0.1, 0.2, 0.4], [3, 4]),
+        report([0.2, 0.4, 0.8], [5, 6]),
+        report([], []),
+        report([3.2, 6.4], [1]),
+    ]
+    assert latency(replicas) == Histogram((0.1, 0.2, 0.4, 0.8, 3.2, 6.4), (3, 9, 6, 0, 1))
+    assert latency([]) == Histogram()
 
 
 def test_the_worst_replica_speaks_for_an_operation() -> None:

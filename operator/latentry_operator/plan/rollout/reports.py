@@ -13,9 +13,11 @@ from latentry_operator.plan.rollout.facts import (
 from latentry_serving.contract.bundle_report import OperationProbe, ProbesReport
 from latentry_serving.contract.drift_report import DriftReport, HealthPart, HealthState, ModelHealth, Watching
 from latentry_serving.contract.metrics import SERVER_FAULTS, Outcome, ProbeOutcome
-from latentry_serving.contract.slis import Slis
+from latentry_serving.contract.slis import Latency, Slis
 
 _NOT_COUNTED = frozenset({Outcome.CLIENT_ERROR, Outcome.CANCELLED})
+_EDGE_DIGITS = 9
+"""Nanoseconds: enough to tell edges apart, few enough to make equal ones equal."""
 _UNANSWERED = frozenset({ProbeOutcome.UNREACHABLE})
 _JUDGING = {
     Watching.SAMPLING_OFF: Judging.OFF,
@@ -33,7 +35,7 @@ def traffic(replicas: Iterable[Slis], histogram: Histogram) -> Traffic:
     """Unary inference since each tap's start; subtract what it was when the stage began with ``since``.
 
     Args:
-        histogram: of the same replicas, added up.
+        histogram: of the same replicas, see ``latency``.
     """
     requests = errors = 0
     for slis in replicas:
@@ -41,6 +43,19 @@ def traffic(replicas: Iterable[Slis], histogram: Histogram) -> Traffic:
             requests += 0 if outcome in _NOT_COUNTED else count
             errors += count if outcome in SERVER_FAULTS else 0
     return Traffic(requests, errors, histogram)
+
+
+def latency(replicas: Iterable[Latency]) -> Histogram:
+    """Unary inference of all replicas since each tap's start. Edges lie on one grid."""
+    counts: dict[float, int] = {}
+    edges: set[float] = set()
+    for report in replicas:
+        grid = [round(edge, _EDGE_DIGITS) for edge in report.inference.edges_seconds]
+        edges.update(grid)
+        for edge, count in zip(grid, report.inference.total, strict=False):
+            counts[edge] = counts.get(edge, 0) + count
+    ordered = sorted(edges)
+    return Histogram(tuple(ordered), tuple(counts.get(edge, 0) for edge in ordered[:-1]))
 
 
 def since(now: Traffic, before: Traffic) -> Traffic:

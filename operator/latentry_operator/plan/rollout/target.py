@@ -69,7 +69,7 @@ def _start(turn: Turn) -> bool:
         back_to_previous(turn, RolloutReason.BACK_TO_PREVIOUS, message)
         return True
     leaving = state.leaving
-    if leaving is not None and leaving.revision == target and not leaving.weight:
+    if leaving is not None and leaving.revision == target and not (leaving.weight or facts.traffic.get(target)):
         leaving = None
     beside = f"beside {state.stable}" if state.stable else "as the first"
     deadline = f"{turn.policy.deadline:g} s"
