@@ -64,7 +64,7 @@ def _start(turn: Turn) -> bool:
         return True
     if state.paused or not target:
         return False
-    if state.previous and state.relief == state.previous:
+    if facts.ready(state.previous) and not facts.ready(state.stable):
         message = f"revision {state.previous}, which was kept, serves in place of {state.stable}: it is the base now"
         back_to_previous(turn, RolloutReason.BACK_TO_PREVIOUS, message)
         return True

@@ -92,7 +92,9 @@ def retire(turn: Turn, before: Leaving | None, elapsed: float) -> None:
 def expire(turn: Turn) -> None:
     """Lets the kept revision go when its time is over."""
     state = turn.state
-    if not state.previous or state.relief == state.previous or state.seconds < turn.policy.keep_for:
+    if not state.previous or state.seconds < turn.policy.keep_for:
+        return
+    if state.relief == state.previous or turn.facts.traffic.get(state.previous):
         return
     turn.tell(RolloutReason.KEEP_ENDED, f"revision {state.previous} was kept for its time and is removed")
     turn.set(previous="")
