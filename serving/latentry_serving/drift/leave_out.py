@@ -167,7 +167,7 @@ def fit_worst(ratios: Floats, degrees: Integers, runs: nulls.Runs) -> WorstFit:
     nu = min(mean_degrees, 2 * mean**2 / variance) if variance > 0 else mean_degrees
     nu = max(1.0, nu)
     # The worst dimension is one of those that runs move most: all of its scale is taken to vary.
-    own = runs.inverse_freedom()
+    own = runs.inverse_freedom(run_variance=nulls.WORST_RUNS)
     freedom = 1 / (own + (1 / nu + own) / max(1, count - 1))
     kept = 1 - 2 * own  # the means have what the averaging over ``freedom`` would add to them
 

@@ -11,9 +11,10 @@ scores of M left-out contiguous windows come
   directions most;
 - ``freedom``: the scale is uncertain, so the tail is averaged over chi²(freedom)/freedom as Student's t and Fisher's F
   are. Two things make it so. With runs of similar requests a window's variance depends on how many runs it happens to
-  hold, long ones weighing by their square: ``f = v (1 - 1/scale) T / w`` for correlation time T, where ``1 - 1/scale``
-  is the part that runs cause and v is ``RUN_VARIANCE``. The scale is the mean with it, so what averaging adds to the
-  mean, 1 / (1 - 2 f), is taken off. And the mean is estimated from M windows. Inverses add up;
+  hold, long ones weighing by their square: ``f = v sqrt(1 - 1/scale) T / w`` for correlation time T, where 1 - 1/scale
+  is the part that runs cause (in few of the directions, hence the root) and v is ``RUN_VARIANCE``. The scale is the
+  mean with it, so what averaging adds to the mean, 1 / (1 - 2 f), is taken off. And the mean is estimated from M
+  windows. Inverses add up;
 - ``tail_exponent``: where the left-out windows' p-values still average too small (mean of -ln p significantly above 1),
   all are raised to 1/that mean.
 """
@@ -30,15 +31,16 @@ from latentry_serving.drift.types import Floats, Integers, Singles, Statistic
 FEW_WINDOWS = 10
 _LARGEST_SCORE_SD = 60.0
 _TABLE = 48
-RUN_VARIANCE = {Statistic.T2: 0.7, Statistic.SPE: 1.4}
+RUN_VARIANCE = {Statistic.T2: 0.55, Statistic.SPE: 1.4}
 """Inverse degrees of freedom of a window's own variance per T / w, if runs cause all of it; else ``EQUAL_RUNS``.
 
 Runs of geometric length l and equal weight have relative variance T / w (renewal theory: ``8 l⁴`` for each of ``w / l``
 runs, over the square of ``2 l w``), which is that of 1 / chi²(2 w / T): 0.5. In T² rare groups weigh more, by the
-inverse of their share; SPE is what the subspace has not seen: rare groups too. The three numbers are those that make
+inverse of their share; SPE is what the subspace has not seen: rare groups too. The numbers are those that make
 p <= .01, .001 and .0001 occur as often as they say on clusters with runs of 2, 10 and 50.
 """
-EQUAL_RUNS = 0.35
+EQUAL_RUNS = 0.28
+WORST_RUNS = 0.5  # of the worst dimension: those that runs move most, all of their variance
 _DISTINCT = 32
 _GRID = 160
 SMALLEST_P = 1e-300
@@ -183,7 +185,7 @@ class Runs:
 
     def inverse_freedom(self, scale: float = np.inf, run_variance: float = EQUAL_RUNS) -> float:
         """Of a window's own variance, where runs have raised it to ``scale``; at most 0.4, as its mean must exist."""
-        return min(0.4, run_variance * self.share * (1 - 1 / max(1.0, scale)))
+        return min(0.4, run_variance * self.share * float(np.sqrt(1 - 1 / max(1.0, scale))))
 
     def shrunk(self, mean: float, count: int) -> tuple[float, float]:
         """Scale of a statistic of one dimension from ``count`` scores; degrees of freedom of what else is known of it.
