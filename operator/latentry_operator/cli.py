@@ -153,6 +153,12 @@ def _duration(text: str) -> Duration:
         raise typer.BadParameter(str(error)) from error
 
 
+def _http_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{text!r} is no URL; write for example http://127.0.0.1:4318/v1/traces")
+    return text
+
+
 @app.command()
 def up(
     files: Annotated[list[Path], typer.Argument(help="YAML files with LatentModels.")],
@@ -168,6 +174,14 @@ def up(
     admin_port: Annotated[int, typer.Option(help="First port tried for metrics.", min=1, max=65535)] = ports.TAP_ADMIN,
     page_port: Annotated[int, typer.Option(help="First port tried for the page.", min=1, max=65535)] = ports.UP_PAGE,
     run_dir: Annotated[Path, typer.Option(help="Folder for logs and generated files.")] = Path(".latentry/run"),
+    triton_traces: Annotated[
+        str | None,
+        typer.Option(
+            parser=_http_url,
+            metavar="URL",
+            help="Where Triton exports its own spans over OTLP/HTTP, such as http://127.0.0.1:4318/v1/traces.",
+        ),
+    ] = None,
 ) -> None:
     """Serve LatentModels on this machine: a real Triton and the tap as processes, until Ctrl-C.
 
@@ -175,5 +189,5 @@ def up(
     """
     from latentry_operator.local.up import UpSettings, serve
 
-    settings = UpSettings(stop_after, http_port, grpc_port, admin_port, page_port, run_dir)
+    settings = UpSettings(stop_after, http_port, grpc_port, admin_port, page_port, run_dir, triton_traces)
     serve(files, settings, make_screen(output, Console(highlight=False)))

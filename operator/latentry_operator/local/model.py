@@ -20,8 +20,10 @@ from latentry_serving.contract.manifest import BundleManifest
 from latentry_serving.contract.metrics import SERVER_FAULTS, BundleState
 from latentry_serving.contract.slis import Slis
 from latentry_serving.contract.tap_config import Address
+from latentry_serving.contract.triton_traces import TraceExport
 from latentry_serving.triton.install import TritonInstall
 from latentry_serving.triton.local_repository import RuntimeOverrides, write_local_repository
+from latentry_serving.triton.process import TritonSettings
 from latentry_serving.triton.supervisor import Phase as TritonPhase
 from latentry_serving.triton.supervisor import ServerState, TritonServer
 
@@ -46,6 +48,7 @@ class LocalPlan:
         http, grpc, admin: where the tap listens.
         page: URL of this model on the page.
         run_dir: a folder of this model's own for logs and generated files; removed after a clean stop.
+        triton_traces: where Triton's own spans go, None for nowhere.
     """
 
     plan: Plan
@@ -56,6 +59,7 @@ class LocalPlan:
     admin: Address
     page: str
     run_dir: Path
+    triton_traces: TraceExport | None = None
 
 
 class LocalModel:
@@ -92,7 +96,8 @@ class LocalModel:
         local.run_dir.mkdir(parents=True, exist_ok=True)
         repository = local.run_dir / "repository"
         write_local_repository(local.bundle_dir, local.manifest, repository, self._install, overrides(local.plan))
-        server = TritonServer(self._install, repository, local.run_dir / "triton", observer=self._on_triton)
+        settings = TritonSettings(traces=local.triton_traces)
+        server = TritonServer(self._install, repository, local.run_dir / "triton", settings, observer=self._on_triton)
         async with server:
             config = local.plan.tap.model_copy(
                 update={

@@ -19,6 +19,7 @@ from latentry_operator.plan.types import PlanSettings
 from latentry_serving.contract import ports
 from latentry_serving.contract.errors import InvalidInput, OperationFailed
 from latentry_serving.contract.tap_config import Address
+from latentry_serving.contract.triton_traces import TraceExport
 from latentry_serving.contract.units import Duration
 from latentry_serving.triton.install import TritonInstall, find_triton
 
@@ -35,6 +36,7 @@ class UpSettings:
         http_port, grpc_port, admin_port, page_port: first port tried for each listener; the next free one above is
             taken.
         run_dir: where logs and generated files go.
+        triton_traces_url: where every Triton exports its own spans over OTLP/HTTP; None for nowhere.
     """
 
     stop_after: Duration | None = None
@@ -43,6 +45,7 @@ class UpSettings:
     admin_port: int = ports.TAP_ADMIN
     page_port: int = ports.UP_PAGE
     run_dir: Path = field(default=RUN_FOLDER)
+    triton_traces_url: str | None = None
 
 
 def plan_files(files: Sequence[Path], settings: UpSettings, allocate: PortAllocator, page: Address) -> list[LocalPlan]:
@@ -73,6 +76,7 @@ def plan_files(files: Sequence[Path], settings: UpSettings, allocate: PortAlloca
 
 def _plan_model(model: LatentModel, settings: UpSettings, allocate: PortAllocator, page: Address) -> LocalPlan:
     bundle_dir, manifest = local_bundle(model)
+    url = settings.triton_traces_url
     return LocalPlan(
         plan=plan(model, manifest, PlanSettings()),
         bundle_dir=bundle_dir,
@@ -82,6 +86,7 @@ def _plan_model(model: LatentModel, settings: UpSettings, allocate: PortAllocato
         admin=Address(host=HOST, port=allocate.take(settings.admin_port)),
         page=f"http://{page}/#{model.metadata.name}",
         run_dir=settings.run_dir / model.metadata.name,
+        triton_traces=None if url is None else TraceExport(url, model.metadata.name),
     )
 
 

@@ -79,6 +79,8 @@ class ClusterSettings:
         admin_peers: who may reach the tap's admin port, as NetworkPolicy peers: Prometheus and the operator.
         monitor_labels: labels of PodMonitors and PrometheusRules, where the Prometheus selects them by label.
         dashboard_labels: labels by which Grafana's sidecar finds a model's dashboards; empty: none are made.
+        triton_traces_url: where every Triton exports its own spans over OTLP/HTTP, the whole path
+            (``http://collector:4318/v1/traces``); None for nowhere.
         runbook_url: what alerts link to: ``<runbook_url>/<alert>.md``.
     """
 
@@ -97,4 +99,5 @@ class ClusterSettings:
     admin_peers: tuple[Mapping[str, Any], ...] = (MappingProxyType({"namespaceSelector": MappingProxyType({})}),)
     monitor_labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     dashboard_labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({"grafana_dashboard": "1"}))
+    triton_traces_url: str | None = None
     runbook_url: str = "https://github.com/latentry/latentry/blob/main/docs/runbooks"

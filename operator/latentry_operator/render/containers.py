@@ -7,6 +7,7 @@ from latentry_operator.render.config_map import FILE
 from latentry_operator.render.manifest import Manifest
 from latentry_operator.render.resources import resources
 from latentry_serving.contract.manifest import REPOSITORY_FOLDER
+from latentry_serving.contract.triton_traces import TraceExport, trace_arguments
 
 CONFIG_DIR = "/etc/latentry"
 TRITON_EXIT_SECONDS = 10
@@ -62,7 +63,13 @@ def _triton_args(plan: ClusterPlan) -> list[str]:
         f"--metrics-port={plan.tap.upstream_metrics.port}",
         f"--allow-gpu-metrics={str(bool(plan.placement.devices)).lower()}",
         f"--exit-timeout-secs={TRITON_EXIT_SECONDS}",
+        *_trace_args(plan),
     ]
+
+
+def _trace_args(plan: ClusterPlan) -> tuple[str, ...]:
+    url = plan.settings.triton_traces_url
+    return () if url is None else trace_arguments(TraceExport(url, plan.tap.model))
 
 
 def _triton_env(plan: ClusterPlan) -> list[Manifest]:

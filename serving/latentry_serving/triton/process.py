@@ -19,6 +19,7 @@ import psutil
 from latentry_serving.child import bound_to_parent
 from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.tap_config import Address
+from latentry_serving.contract.triton_traces import TraceExport, trace_arguments
 from latentry_serving.triton.client import TritonClient
 from latentry_serving.triton.diagnosis import TAIL_LINES, diagnose, oom_kill_count, port_taken
 from latentry_serving.triton.install import TritonInstall
@@ -49,6 +50,8 @@ class TritonSettings:
     drain_seconds: int = 5
     """How long requests in flight may take to finish when Triton is stopped; then it ends all the same. Triton waits
     as long for idle keep-alive connections: close those first, and stopping takes 2 to 3 s."""
+    traces: TraceExport | None = None
+    """Where Triton's own spans go; None for nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +277,7 @@ def _arguments(repository: Path, addresses: Addresses, settings: TritonSettings,
         f"--exit-timeout-secs={settings.drain_seconds}",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
         f"--backend-config=python,stub-timeout-seconds={math.ceil(settings.ready_timeout_seconds)}",
+        *(trace_arguments(settings.traces) if settings.traces is not None else ()),
     ]
 
 
