@@ -42,7 +42,7 @@ def diff(permitted: ControlPlane, world: Any, tmp_path: Path) -> Callable[..., A
         file = tmp_path / "models.yaml"
         file.write_text(yaml.safe_dump_all(models))
         config = tmp_path / "operator.yaml"
-        config.write_text("cluster: {prometheusUrl: 'http://prometheus.monitoring:9090'}")
+        config.write_text("cluster: {prometheusUrl: 'http://prometheus.monitoring:9090', dashboardLabels: {}}")
         command = [sys.executable, "-m", "latentry_operator", "diff", file, "-n", world.namespace]
         command += ["--kubeconfig", kubeconfig, "--config", config]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
