@@ -212,7 +212,8 @@ def _row(phase: str, models: int, seconds: float, before: Counts, after: Counts,
 
 async def _check(api: Api, models: int, revisions: int) -> None:
     """Converged must not be a word only: the objects are there, and none too many."""
-    for kind, wanted in ((kinds.service, models), (kinds.config_map, revisions + models), (kinds.deployment, revisions)):
+    expected = ((kinds.service, models), (kinds.config_map, revisions + models), (kinds.deployment, revisions))
+    for kind, wanted in expected:
         found = len((await api.list(kind, NAMESPACE, "app.kubernetes.io/managed-by=latentry"))["items"])
         if found != wanted:
             problem = f"{found} objects of kind {kind.name} for {models} models, not {wanted}"
