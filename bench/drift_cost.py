@@ -21,7 +21,6 @@ from bench.drift_traffic import EMBEDDING, Singles, mixture
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from latentry_serving.contract.errors import LatentryError
 from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.fit import FitSettings, fit_tensor
 from latentry_serving.drift.profile import Profile
@@ -146,15 +145,12 @@ def main(
 ) -> None:
     """Measure CPU per vector, memory and loading time of drift detection."""
     console = Console()
-    try:
+    with report.failures_told():
         if render:
             drift_report.render_cost(report.load(out, make="bench-drift"))
             return
         with threadpool_limits(1):
             measure(dimensions or list(DIMENSIONS), rounds, rivals, out, console)
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Run from the repository: ``python -m bench.drift_delay [--quick] [--heavy] [--ru
 """
 
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from bench.drift_traffic import EMBEDDING, Singles
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from latentry_serving.contract.errors import LatentryError
 from latentry_serving.drift import bins
 from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.fit import FitSettings, fit_tensor
@@ -183,16 +181,13 @@ def main(
     plan = QUICK if quick else Plan()
     if runs is not None:
         plan = Plan(plan.dimensions, plan.window, plan.reference_windows, runs, plan.most, plan.calibration)
-    try:
+    with report.failures_told():
         if render:
             drift_report.render_delay(report.load(out, make="bench-drift"))
             return
         with threadpool_limits(1):
             methods = [m for m in METHODS if rivals and (heavy or not m.heavy)]
             measure(plan, methods, list(SIZES), out, console)
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

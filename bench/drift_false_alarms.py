@@ -4,7 +4,6 @@ Run from the repository: ``python -m bench.drift_false_alarms [--windows N] [--o
 kept in the cache folder under a digest of the code, so a run that was stopped goes on where it was.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from bench.servers.venvs import cache_folder
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from latentry_serving.contract.errors import InvalidInput, LatentryError
+from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.fit import FitSettings, fit_tensor
 from latentry_serving.drift.profile import Profile
@@ -229,15 +228,12 @@ def main(
 ) -> None:
     """Measure how often undrifted traffic raises an alarm, against the rate that was stated."""
     console = Console()
-    try:
+    with report.failures_told():
         if render:
             drift_report.render_false_alarms(report.load(out, make="bench-drift"))
             return
         with threadpool_limits(1):
             measure(chosen(only or []), windows, references, out, console)
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Run from the repository: ``python -m bench.drift_traffic_cost [--rounds N] [--se
 import asyncio
 import contextlib
 import statistics
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -34,7 +33,7 @@ from rich.console import Console
 
 from latentry_serving.bundle.profile import BundleProfile, Health, save_profile
 from latentry_serving.bundle.store import file_entries
-from latentry_serving.contract.errors import LatentryError, OperationFailed
+from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.manifest import BundleManifest
 from latentry_serving.contract.metrics import REASON, SAMPLES_LOST_TOTAL, SAMPLES_TOTAL
 from latentry_serving.contract.operations import EMBEDDING
@@ -176,11 +175,8 @@ def main(
 ) -> None:
     """Measure what watching every call costs the p99 of the traffic through the tap."""
     console = Console()
-    try:
+    with report.failures_told():
         row = asyncio.run(bench(3 if quick else rounds, 3 if quick else seconds, console))
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
     if not quick:
         drift_report.merge(out, row["case"], [row])
     console.print(line(row), markup=False, highlight=False, soft_wrap=True)

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from bench import report
 from bench.fuzz_seeds import SEEDS
 from bench.servers.base import log_tail, running
 from bench.servers.venvs import environment
 from rich.console import Console
 from rich.table import Table
 
-from latentry_serving.contract.errors import LatentryError, OperationFailed
+from latentry_serving.contract.errors import OperationFailed
 
 _ROOT = Path(__file__).parents[1]
 _MAX_INPUT_BYTES = 8_192
@@ -94,11 +95,8 @@ def main(
 ) -> None:
     """Fuzz the tap's observers; exit code 1 when a rule was broken."""
     console = Console()
-    try:
+    with report.failures_told():
         results = asyncio.run(fuzz_all(minutes, findings, console))
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
     table = Table("observer", "executions", "branches", "slowest s", "peak MB", "finding")
     for one in results:
         figures = (one.executions, one.branches, one.slowest_seconds, one.peak_memory_mb)

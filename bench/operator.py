@@ -24,7 +24,7 @@ from bench.operator_report import OperatorRow
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from latentry_serving.contract.errors import LatentryError, OperationFailed
+from latentry_serving.contract.errors import OperationFailed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -278,7 +278,7 @@ def main(
 ) -> None:
     """Measure the operator with many LatentModels on a real API server."""
     console = Console()
-    try:
+    with report.failures_told():
         if render:
             operator_report.render(report.load(out, make="bench-operator"))
             return
@@ -288,9 +288,6 @@ def main(
                 rows += asyncio.run(measure(size, Path(folder), console))
         results = operator_report.results(rows)
         report.save(results, out)
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
     console.print(operator_report.table(results["rows"]))
     for target in results["targets"]:
         console.print(operator_report.line(target), markup=False, highlight=False, soft_wrap=True)

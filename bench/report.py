@@ -1,21 +1,24 @@
 """From rows to the printed table, the results file and the section of docs/benchmarks.md that is made from it."""
 
+import contextlib
 import itertools
 import json
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from latentry_serving.contract.errors import InvalidInput
+from latentry_serving.contract.errors import InvalidInput, LatentryError
 
 Row = Mapping[str, Any]
 
@@ -52,6 +55,16 @@ def machine_facts(venvs: Mapping[str, Path]) -> dict[str, str]:
 def _read(path: str) -> str:
     file = Path(path)
     return file.read_text() if file.exists() else ""
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Ends the program with a failure's own words and exit code."""
+    try:
+        yield
+    except LatentryError as error:
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
 
 
 def spread(values: Sequence[float]) -> str:

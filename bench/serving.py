@@ -5,7 +5,6 @@ Run from the repository: ``python -m bench.serving [--rounds N] [--seconds N] [-
 
 import asyncio
 import contextlib
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from bench.servers.venvs import environment
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from latentry_serving.contract.errors import InvalidInput, LatentryError, OperationFailed
+from latentry_serving.contract.errors import InvalidInput, OperationFailed
 from latentry_serving.contract.tap_config import Address
 from latentry_serving.contract.units import Duration
 
@@ -176,15 +175,12 @@ def main(
 ) -> None:
     """Measure Triton + tap against Triton direct, MLServer and KServe's ModelServer."""
     console = Console()
-    try:
+    with report.failures_told():
         if render:
             report.render(report.load(out))
             return
         results = asyncio.run(bench(Plan(network, _duration(max_queue_delay), rounds, seconds), console))
         report.save(results, out)
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
     console.print(report.table(results["rows"]))
     for name, value in results["summary"].items():
         console.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import itertools
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +19,7 @@ from typing import Annotated
 
 import psutil
 import typer
+from bench import report
 from bench.check import check_answer
 from bench.light import MAX_BATCH_SIZE, MODEL, VALUES, build_light, tensor_of
 from bench.load.generator import put_load, require_generators
@@ -29,7 +29,7 @@ from bench.servers.tap import tap
 from bench.servers.triton import triton
 from rich.console import Console
 
-from latentry_serving.contract.errors import LatentryError, OperationFailed
+from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.tap_config import Sampling
 
 _SMALL, _MEDIUM, _LARGE = 1 << 10, 1 << 16, 1 << 20
@@ -127,15 +127,12 @@ async def _leave(tapped: Endpoint, call: CheckedCall) -> None:
 def main(minutes: Annotated[float, typer.Option(min=1, help="How long.")] = 30) -> None:
     """Soak the tap; exit code 1 when it grew."""
     console = Console()
-    try:
+    with report.failures_told():
         sizes, calls = asyncio.run(soak(minutes, console))
         third = len(sizes) // 3
         before, after = Size.median(sizes[third : 2 * third]), Size.median(sizes[2 * third :])
         console.print(f"{calls:,} calls; second third: {before}; last third: {after}", highlight=False)
         _judge(before, after)
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
 
 
 def _judge(before: Size, after: Size) -> None:

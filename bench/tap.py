@@ -5,7 +5,6 @@ Run from the repository: ``python -m bench.tap [--rounds N] [--seconds N] [--ren
 
 import asyncio
 import contextlib
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from bench.tap_report import TapRow
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from latentry_serving.contract.errors import LatentryError, OperationFailed
+from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.operations import Operation
 from latentry_serving.contract.tap_config import Address, Sampling
 
@@ -209,15 +208,12 @@ def main(
 ) -> None:
     """Measure the tap, nginx and HAProxy in front of Triton against Triton alone."""
     console = Console()
-    try:
+    with report.failures_told():
         if render:
             tap_report.render(report.load(out, make="bench-tap"))
             return
         results = asyncio.run(bench(rounds, seconds, console))
         report.save(results, out)
-    except LatentryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
     console.print(tap_report.table(results["rows"]))
     for target in results["targets"]:
         console.print(tap_report.line(target), markup=False, highlight=False, soft_wrap=True)
