@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check generate control-plane bench bench-tap bench-operator bench-drift fuzz soak lock clean
+.PHONY: help setup demo test check generate control-plane bench bench-tap bench-operator bench-drift bench-cardinality fuzz soak lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,7 +47,11 @@ bench-operator: setup ## hundreds of LatentModels on a real API server
 bench-drift: setup ## drift detection: false alarms against the stated rate, cost, delay beside other libraries (an hour)
 	@$(BIN)/python -m bench.drift_false_alarms
 	@$(BIN)/python -m bench.drift_cost
+	@$(BIN)/python -m bench.drift_traffic_cost
 	@$(BIN)/python -m bench.drift_delay
+
+bench-cardinality: setup ## series that 50 models export (needs the digits bundle of `make demo`)
+	@$(BIN)/python -m bench.cardinality
 
 fuzz: setup ## the tap's observers, coverage-guided (10 minutes)
 	@$(BIN)/python -m bench.fuzz_tap
