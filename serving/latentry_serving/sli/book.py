@@ -205,3 +205,8 @@ class SliBook:
     def inference_series(self) -> list[Series]:
         """The series of unary inference: what an SLO speaks about."""
         return [s for s in self.series if s.key.operation != MANAGEMENT_OPERATION and s.key.kind is CallKind.UNARY]
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of unary inference that have begun and not ended."""
+        return sum(series.in_flight for series in self.inference_series)

@@ -163,7 +163,7 @@ class Tap:
         return BundleWatch(
             source,
             self._config,
-            in_flight=lambda: sum(series.in_flight for series in self.book.inference_series),
+            in_flight=lambda: self.book.in_flight,
             clock=self._clock,
             unix_offset_s=self.watchers.unix_offset_s,
         )

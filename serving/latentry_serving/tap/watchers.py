@@ -73,7 +73,7 @@ class Watchers:
             self._config,
             self.samples,
             self.monitoring,
-            in_flight=lambda: sum(series.in_flight for series in book.inference_series),
+            in_flight=lambda: book.in_flight,
             clock=clock,
             unix_offset_s=self.unix_offset_s,
         )
