@@ -54,6 +54,10 @@ class Sampling(ApiModel):
 
     max_per_second: Annotated[float, Field(ge=0, le=100_000)] = 50.0
     """Most requests per replica whose tensors are decoded; 0 turns it off. Unit: requests per second."""
+    live_inputs: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many of the latest sampled encode inputs each replica keeps in memory, with their embeddings, so that a new
+    version is compared on real inputs beside the golden ones. Whoever reaches the tap's admin port can read them; 0
+    keeps none. Unit: inputs."""
 
 
 class Drift(ApiModel):

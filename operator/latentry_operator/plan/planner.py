@@ -58,7 +58,8 @@ def probes(base: ProbeSettings, monitoring: Monitoring) -> ProbeSettings:
 
 def sampling(base: Sampling, monitoring: Monitoring) -> Sampling:
     """How much of the traffic the tap looks into."""
-    return base.model_copy(update={"max_per_second": monitoring.sampling.max_per_second})
+    given = monitoring.sampling
+    return base.model_copy(update={"max_per_second": given.max_per_second, "recent_inputs": given.live_inputs})
 
 
 def drift(base: DriftSettings, monitoring: Monitoring, replicas: int) -> DriftSettings:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from latentry_serving.bundle.compatibility import Change, Effect, batch_change, contract_changes
+from latentry_serving.contract.compatibility import Change, Effect, batch_change, contract_changes
 from latentry_serving.bundle.profile import BundleProfile, load_profile
 from latentry_serving.bundle.recorded import largest_difference, load_golden
 from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence

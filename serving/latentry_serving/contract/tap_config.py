@@ -79,6 +79,11 @@ class Sampling(BaseModel):
     max_bytes: int = Field(default=4 * 2**20, ge=1)
     """Most payload bytes of one call, request and answer together."""
     queue: SampleQueue = SampleQueue()
+    recent_inputs: int = Field(default=0, ge=0, le=1_000)
+    """Latest sampled encode inputs that are kept, with their embeddings, in the analysis process' memory, for whoever
+    may read the admin port: a candidate is compared on them. 0 keeps none."""
+    recent_bytes: int = Field(default=16 * 2**20, ge=1, le=24 * 2**20)
+    """Most bytes of all of them together; the oldest go first."""
 
 
 class ScoreProbeSettings(BaseModel):

@@ -16,6 +16,7 @@ from latentry_serving.sli.samples import SampleBook
 from latentry_serving.tap.analysis_frames import Control, Finding, framed, framed_control, read_verdicts
 from latentry_serving.tap.analysis_setup import AnalysisSetup
 from latentry_serving.tap.capture import CapturedCall
+from latentry_serving.tap.compare_recent import RecentInputs
 from latentry_serving.tap.monitoring import MonitoringDesk
 from latentry_serving.triton.backoff import Backoff
 
@@ -78,6 +79,8 @@ class Analysis:
         self._unix_offset_s = unix_offset_s
         self.released: Callable[[int], None] = lambda _: None
         """Told of the bytes of every call whose verdict is in."""
+        self._recent = RecentInputs()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Waiting] = deque()
         self._progress_s = 0.0
         self._spoken = False
@@ -86,7 +89,8 @@ class Analysis:
 
     def start(self) -> None:
         """Starts the process, and again whenever it ends."""
-        self._running = asyncio.get_running_loop().create_task(self._keep_running())
+        self._loop = asyncio.get_running_loop()
+        self._running = self._loop.create_task(self._keep_running())
 
     async def stop(self) -> None:
         """Lets the process finish what it has, for a moment."""
@@ -115,6 +119,19 @@ class Analysis:
         self._waiting.append(_Waiting(call.operation, call.bytes))
         self._process.stdin.writelines(framed(call, call.ended_s + self._unix_offset_s))
         return None
+
+    def recent_inputs(self) -> bytes | None:
+        """A sample of the live inputs that are kept; None where the process does not answer. Not from the loop's
+        thread: it waits."""
+        loop, process = self._loop, self._process
+        if loop is None or process is None or process.stdin is None:
+            return None
+        send = process.stdin.writelines
+
+        def order(number: int) -> None:
+            loop.call_soon_threadsafe(send, framed_control(Control.INPUTS, number=number))
+
+        return self._recent.ask(order)
 
     async def _keep_running(self) -> None:
         backoff, failures = Backoff(), 0
@@ -187,7 +204,7 @@ class Analysis:
             if not line:
                 return SampleLoss.ANALYSIS_FAILED
             self._progress_s, self._spoken = self._clock(), True
-            if not self._desk.take(line):
+            if not (self._desk.take(line) or self._recent.take(line)):
                 self._add_up(line)
 
     def _add_up(self, line: bytes) -> None:

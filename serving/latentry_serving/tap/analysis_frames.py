@@ -5,7 +5,7 @@ The forwarding process imports this and, for its memory's sake, nothing of the d
 To it: 12 bytes (lengths of head and payload), the head as JSON, the payload as it is: request, then answer. A head with
 ``control`` is no call but an order, and has no verdict.
 Back, line by line: a JSON list of verdicts, one per call, in order; or ``R``, a monitoring report as JSON, a tab, and
-the state for the next process as JSON.
+the state for the next process as JSON; or ``I``, a piece of the recent inputs (``compare_recent``).
 """
 
 import json
@@ -39,6 +39,8 @@ class Control(StrEnum):
     """Go on from a state: the payload."""
     SCORE = "score"
     """So many ``rows`` may be scored now."""
+    INPUTS = "inputs"
+    """Send the recent inputs, as the answer to a ``number``."""
 
 
 class Finding(StrEnum):

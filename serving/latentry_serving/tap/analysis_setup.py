@@ -12,6 +12,7 @@ class AnalysisSetup(BaseModel):
         limit_bytes: most payload bytes of one call once decoded.
         bundle_dir: of the unpacked bundle, or None.
         triton: HTTP address for score calls.
+        recent_inputs, recent_bytes: how many encode inputs are kept, and their bytes together.
         resumes: whether the state of a process before is on its way: nothing is told until it is there.
     """
 
@@ -22,6 +23,8 @@ class AnalysisSetup(BaseModel):
     triton: Address = Address(port=0)
     drift: DriftSettings = DriftSettings()
     quality: QualitySettings = QualitySettings()
+    recent_inputs: int = 0
+    recent_bytes: int = 0
     resumes: bool = False
 
     @classmethod
@@ -33,4 +36,6 @@ class AnalysisSetup(BaseModel):
             triton=config.upstream_http,
             drift=config.drift,
             quality=config.quality,
+            recent_inputs=config.sampling.recent_inputs,
+            recent_bytes=config.sampling.recent_bytes,
         )

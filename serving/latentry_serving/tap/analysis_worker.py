@@ -28,6 +28,7 @@ from latentry_serving.tap.analysis_setup import AnalysisSetup
 from latentry_serving.tap.logs import set_up_logging
 
 if TYPE_CHECKING:
+    from latentry_serving.tap.compare_recent import LiveInputs
     from latentry_serving.tap.monitor import Monitor
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,22 @@ class Companion(Protocol):
 
     def step(self) -> bytes | None:
         """Does what is due; a line for the tap, if any."""
+
+
+class Companions:
+    """Several as one."""
+
+    def __init__(self, members: Sequence[Companion]) -> None:
+        self._members = members
+
+    def control(self, order: Mapping[str, Any], payload: bytes) -> None:
+        """Tells all; each knows its own orders."""
+        for member in self._members:
+            member.control(order, payload)
+
+    def step(self) -> bytes | None:
+        """Lets each do what is due."""
+        return b"".join(line for member in self._members if (line := member.step())) or None
 
 
 def judge(call: ReceivedCall, consumers: Sequence[SampleConsumer], *, limit_bytes: int) -> Verdict:
@@ -118,9 +135,9 @@ def main(arguments: Sequence[str]) -> None:
     with io.FileIO(0, closefd=False) as source, io.FileIO(1, "w", closefd=False) as sink:
         consumers: list[SampleConsumer] = [NonFiniteOutputs()]
         monitor = _monitor(setup, sink)
-        if monitor is not None:
-            consumers.append(monitor)
-        serve(source, sink, consumers, limit_bytes=setup.limit_bytes, companion=monitor)
+        found = [one for one in (monitor, _live_inputs(setup, sink)) if one is not None]
+        companion = Companions(found) if found else None
+        serve(source, sink, [*consumers, *found], limit_bytes=setup.limit_bytes, companion=companion)
 
 
 def _monitor(setup: AnalysisSetup, sink: io.FileIO) -> "Monitor | None":
@@ -135,6 +152,15 @@ def _monitor(setup: AnalysisSetup, sink: io.FileIO) -> "Monitor | None":
         sink.write(opened)
         return None
     return opened
+
+
+def _live_inputs(setup: AnalysisSetup, sink: io.FileIO) -> "LiveInputs | None":
+    """What keeps recent inputs, where that is asked for."""
+    if setup.bundle_dir is None or not setup.recent_inputs:
+        return None
+    from latentry_serving.tap.compare_recent import open_live_inputs
+
+    return open_live_inputs(setup, sink)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from latentry_serving.contract.metrics import BundleState
 from latentry_serving.contract.tap_config import TapConfig
 from latentry_serving.tap.bundle_source import BundleSource, Stopped
+from latentry_serving.tap.compare_desk import CompareDesk
 from latentry_serving.tap.model_loading import ModelLoader
 from latentry_serving.tap.probes import Prober
 from latentry_serving.triton.backoff import Backoff
@@ -49,6 +50,8 @@ class BundleWatch:
             unix_offset_s=unix_offset_s,
             stop=self._stop,
         )
+        self.desk = CompareDesk(source, config.probes, config.upstream_http, in_flight=in_flight, clock=clock)
+        """Compares this bundle's embeddings with another's, when told to."""
         self._backoff = Backoff(most_seconds=min(_MOST_RETRY_SECONDS, config.probes.every_seconds))
         self._failures = 0
         self._broken: list[str] = []
@@ -63,6 +66,7 @@ class BundleWatch:
         """Gives up whatever is under way and returns when the thread has ended."""
         self._stop.set()
         self.prober.abort()
+        self.desk.stop()
         if self.loader is not None:
             self.loader.abort()
         if self._thread.is_alive():

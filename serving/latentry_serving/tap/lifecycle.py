@@ -25,6 +25,7 @@ from latentry_serving.sli.book import SliBook
 from latentry_serving.tap.admin import admin_app
 from latentry_serving.tap.bundle_source import BundleSource, bundle_appears, open_bundle
 from latentry_serving.tap.bundle_views import bundle_router
+from latentry_serving.tap.compare_views import rollout_routers
 from latentry_serving.tap.forwarder import Forwarder, bind
 from latentry_serving.tap.history import HistoryKeeper
 from latentry_serving.tap.monitoring_views import monitoring_router
@@ -200,6 +201,7 @@ class Tap:
         triton = triton_metrics_router(self._config.upstream_metrics)
         routers = [monitoring_router(desk), triton, *([bundle_router(self.watch)] if self.watch else [])]
         routers.append(summary_router(self.slis, self.book, desk.report, self.watch))
+        routers += rollout_routers(self._config, self.slis, self.latency, self.watchers, self.watch)
         routers.append(page_views(self._config, self._readiness, self.latency, self._history))
         self._history.start()
         app = admin_app(registry, self._readiness, self.slis, routers)

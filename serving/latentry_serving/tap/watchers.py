@@ -51,6 +51,11 @@ class Watchers:
             watchers.append(self._telemetry.spans)
         self.listener: CallListener = Listeners(book, watchers) if watchers else book
 
+    @property
+    def recent_inputs(self) -> Callable[[], bytes | None] | None:
+        """Gives the live inputs that are kept, see ``Analysis.recent_inputs``; None where none are."""
+        return self._analysis.recent_inputs if self._analysis and self._config.sampling.recent_inputs else None
+
     def start(self, registry: CollectorRegistry) -> None:
         """Starts what runs beside the traffic. ``registry``: the metrics to export."""
         if self._analysis is not None:

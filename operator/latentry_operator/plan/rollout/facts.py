@@ -189,6 +189,7 @@ class Evidence:
         stable_space, candidate_space: declared embedding spaces.
         golden: of the candidate, one for each operation.
         pairs: embeddings compared.
+        pairs_problem: why there are none, or none newer; a sentence, or empty.
         traffic, stable_traffic: since the stage began. Where stable has none any more: its last before.
         monitor, stable_monitor: drift and health.
         answers: PromQL check -> answer.
@@ -200,6 +201,7 @@ class Evidence:
     candidate_space: str = ""
     golden: tuple[GoldenFacts, ...] = ()
     pairs: Pairs | None = None
+    pairs_problem: str = ""
     traffic: Traffic | None = None
     stable_traffic: Traffic | None = None
     monitor: MonitorFacts | None = None

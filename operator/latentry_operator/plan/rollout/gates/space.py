@@ -28,8 +28,8 @@ def compatibility(given: GateInput) -> GateResult | None:
     pairs = evidence.pairs
     if pairs is None or pairs.count < pairs.needed:
         have = f"{pairs.count} of {pairs.needed}" if pairs is not None else "no"
-        message = f"{have} inputs were encoded by both revisions; more come with golden inputs and sampled traffic"
-        return waits(_GATE, GateReason.TOO_FEW_PAIRS, message)
+        why = evidence.pairs_problem or "more come with golden inputs and sampled traffic"
+        return waits(_GATE, GateReason.TOO_FEW_PAIRS, f"{have} inputs were encoded by both revisions; {why}")
     limits = (
         ("mean cosine", pairs.cosine, rules.min_paired_cosine),
         ("neighbour overlap", pairs.overlap, rules.min_neighbour_overlap),

@@ -1,0 +1,76 @@
+"""One comparison in a process of its own: its numerics would hold up the traffic, its memory goes with it.
+
+``python -m latentry_serving.tap.compare_worker`` reads a task from standard input, a JSON line and the two arrays as
+float32, and writes a JSON line and the map's files to standard output. Exit code 2 with a sentence on standard error:
+the embeddings cannot be compared.
+"""
+
+import os
+import sys
+from typing import Any
+
+import numpy as np
+
+from latentry_serving.compare.bounds import Bounded
+from latentry_serving.compare.verdict import FEWEST_PAIRS, Comparison, Thresholds, compare
+from latentry_serving.contract.comparison import ComparisonResult, Interval
+from latentry_serving.contract.errors import InvalidInput
+from latentry_serving.tap.compare_task import INCOMPARABLE, Finished, Task
+
+_NICE = 10
+_SEED = 0
+"""The same pairs give the same answer at every look."""
+
+
+def finish(task: Task, old: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> tuple[Finished, list[bytes]]:
+    """Compares [rows, old dimensions] with [rows, new dimensions].
+
+    Raises:
+        InvalidInput: too few or too many rows, or values that are not finite.
+    """
+    limits = Thresholds(cosine=task.cosine, overlap=task.overlap, recall=task.recall)
+    found = compare(old, new, np.random.default_rng(_SEED), limits)
+    files = found.map.to_files(old=task.old, new=task.new) if found.map is not None else {}
+    result = _result(task, found, len(files.get("map.npy", b"")))
+    return Finished(result=result, files={name: len(data) for name, data in files.items()}), list(files.values())
+
+
+def _result(task: Task, found: Comparison, map_bytes: int) -> ComparisonResult:
+    return ComparisonResult(
+        pairs=found.pairs,
+        golden=task.golden,
+        live=task.live,
+        needed=FEWEST_PAIRS,
+        neighbours=found.neighbours,
+        cosine=_interval(found.cosine),
+        overlap=_interval(found.overlap),
+        recall=_interval(found.recall),
+        aligned_recall=_interval(found.aligned_recall) if found.aligned_recall is not None else None,
+        space=found.space,
+        map_bytes=map_bytes,
+        notes=list(found.notes),
+    )
+
+
+def _interval(figure: Bounded) -> Interval:
+    return Interval(value=figure.value, low=figure.low, high=figure.high)
+
+
+def main() -> int:
+    """Does one task."""
+    os.nice(_NICE)
+    task = Task.model_validate_json(sys.stdin.buffer.readline())
+    values = np.frombuffer(sys.stdin.buffer.read(), "<f4")
+    cut = task.rows * task.old_dimensions
+    old, new = values[:cut].reshape(task.rows, -1), values[cut:].reshape(task.rows, task.new_dimensions)
+    try:
+        finished, files = finish(task, old, new)
+    except InvalidInput as error:
+        sys.stderr.write("; ".join(f"{problem.path}: {problem.problem}" for problem in error.problems))
+        return INCOMPARABLE
+    sys.stdout.buffer.write(finished.model_dump_json().encode() + b"\n" + b"".join(files))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
