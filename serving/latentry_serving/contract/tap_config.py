@@ -181,6 +181,15 @@ class TapConfig(BaseModel):
     http: Address = Address(host="0.0.0.0", port=ports.TAP_HTTP)  # noqa: S104 - clients reach the pod from outside
     grpc: Address = Address(host="0.0.0.0", port=ports.TAP_GRPC)  # noqa: S104
     admin: Address = Address(host="0.0.0.0", port=ports.TAP_ADMIN)  # noqa: S104
+    http_fd: int | None = Field(default=None, ge=3)
+    """Descriptor of a listening socket that the tap inherits, in place of ``http``. Several taps may have the same."""
+    grpc_fd: int | None = Field(default=None, ge=3)
+    """The same in place of ``grpc``."""
+    accepting: bool = True
+    """Whether clients are taken from the start; otherwise once the control socket says so."""
+    control: str | None = None
+    """Path of a Unix socket, made with mode 0600, through which the tap is told to accept, to stop accepting and to
+    hand its clients over to another tap. Left out: there is none."""
     upstream_http: Address = Address(port=ports.TRITON_HTTP)
     upstream_grpc: Address = Address(port=ports.TRITON_GRPC)
     upstream_metrics: Address = Address(port=ports.TRITON_METRICS)

@@ -1,132 +1,18 @@
 """One client connection and its counterpart to Triton: bytes leave as they arrive, unmodified, in both directions."""
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
-from typing import cast
+from functools import partial
 
-from latentry_serving.contract.metrics import RefusedReason
+from latentry_serving.contract.metrics import Protocol, RefusedReason
 from latentry_serving.contract.tap_config import Address
+from latentry_serving.tap.http1_heads import with_connection_close
 from latentry_serving.tap.readalong import ReadAlong
+from latentry_serving.tap.side import Side
 
-_LINGER_NOT = struct.pack("ii", 1, 0)
-_FLUSH_SECONDS = 10.0
-"""After a reset on one side: how long the other may take to fetch what was sent to it before."""
-
-# A client whose machine vanished without a word is noticed after 60 + 4 * 15 seconds.
-_KEEP_ALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-
-
-class Side(asyncio.Protocol):
-    """One of the two ends. Every byte goes to the other end before anything else looks at it."""
-
-    def __init__(self, observe: Callable[[bytes, float], None], clock: Callable[[], float], buffer_bytes: int) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.other: Side | None = None
-        self.ended = False
-        """It sent its last byte."""
-        self.lost = False
-        self._early: list[bytes] = []
-        self._write: Callable[[bytes], None] = self._keep
-        self._observe = observe
-        self._clock = clock
-        self._buffer_bytes = buffer_bytes
-        self._reset_when_flushed = False
-        self.on_made: Callable[[], None] = _nothing
-        self.on_end: Callable[[], None] = _nothing
-        self.on_lost: Callable[[Exception | None], None] = _nothing
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=self._buffer_bytes)
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEP_ALIVE:
-            if hasattr(socket, name):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self.on_made()
-
-    def data_received(self, data: bytes) -> None:
-        now_s = self._clock()
-        self._write(data)
-        self._observe(data, now_s)
-
-    def join(self, other: "Side") -> None:
-        """The other end is there: what came early leaves now, what comes later at once."""
-        self.other = other
-        assert self.transport is not None  # noqa: S101 - join is called by connections only
-        assert other.transport is not None  # noqa: S101
-        self._write = other.transport.write
-        for data in self._early:
-            self._write(data)
-        self._early.clear()
-        if self.ended:
-            other.end_writing()
-        else:
-            self.transport.resume_reading()
-
-    def _keep(self, data: bytes) -> None:
-        """Before the other end is there one read is kept, and no more is read."""
-        self._early.append(data)
-        if self.transport is not None:
-            self.transport.pause_reading()
-
-    def pause_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self._reset_when_flushed:
-            self.reset()
-        elif self.other is not None and self.other.transport is not None and not self.other.ended:
-            self.other.transport.resume_reading()
-
-    def eof_received(self) -> bool:
-        self.ended = True
-        self.on_end()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        self.on_lost(exc)
-
-    def end_writing(self) -> None:
-        """Ends this end's sending direction after what is still buffered."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write_eof()
-
-    def close(self) -> None:
-        """Closes after what is still buffered."""
-        if self.transport is not None:
-            self.transport.close()
-
-    def reset(self) -> None:
-        """Breaks the connection at once, and visibly so: the peer gets a RST, not an end."""
-        if self.transport is not None and not self.lost:
-            reset(self.transport)
-
-    def reset_after_flush(self) -> None:
-        """Breaks the connection once the peer has what was sent to it before."""
-        if self.transport is None or self.lost:
-            return
-        if not self.transport.get_write_buffer_size():
-            self.reset()
-            return
-        self._reset_when_flushed = True
-        self.transport.set_write_buffer_limits(high=0)
-        asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.reset)
-
-
-def reset(transport: asyncio.BaseTransport) -> None:
-    """Breaks a connection at once, dropping what is still buffered: the peer gets a RST."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-    cast(asyncio.Transport, transport).abort()
-
-
-def _nothing(*_: object) -> None:
-    """Before a side belongs to a connection nobody listens."""
+_LINGER_SECONDS = 1.0
+"""After the tap's own end: how long what the client still sends is thrown away. Closing at once would answer it with a
+RST, and that may overtake what the client has yet to read."""
 
 
 class Connection:
@@ -155,6 +41,10 @@ class Connection:
         self._on_closed = on_closed
         self._dialling: asyncio.Task[None] | None = None
         self._refused: RefusedReason | None = None
+        self.told = False
+        """The client was told that its next call belongs elsewhere."""
+        self.parted = False
+        """Given up by this side: it only waits for the client to close."""
         self.client.on_made = self._dial_soon
         self.client.on_end = self._client_ended
         self.client.on_lost = self._client_lost
@@ -162,9 +52,74 @@ class Connection:
         self._server.on_lost = self._server_lost
 
     @property
+    def protocol(self) -> Protocol:
+        return self._read_along.protocol
+
+    @property
+    def joined(self) -> bool:
+        """Triton has taken the connection."""
+        return self.client.other is not None
+
+    @property
     def idle(self) -> bool:
         """No call is in flight, as far as anybody can tell."""
         return self._read_along.idle
+
+    @property
+    def between_calls(self) -> bool:
+        """Triton and this process owe the client nothing, and what it sends next could as well go elsewhere."""
+        return self._read_along.movable and self.joined and self._server.steady
+
+    @property
+    def movable(self) -> bool:
+        """`between_calls`, and nothing is on its way to the client either: its socket may go to another process."""
+        return self.between_calls and self.client.steady and not self._server.unread
+
+    def hold(self) -> None:
+        """Leaves what either side sends in the kernel."""
+        self.client.pause()
+        self._server.pause()
+
+    def release(self) -> None:
+        """Reads on after `hold`."""
+        self.client.resume()
+        self._server.resume()
+
+    def watch(self, told: Callable[["Connection"], None] | None) -> None:
+        """Has ``told`` called whenever something from Triton went on to the client; None: no more."""
+        self._server.watch(None if told is None else partial(told, self))
+
+    def say_goodbye(self) -> bool:
+        """Tells the client to make its next call elsewhere, where the protocol has a word for it and this is the
+        moment. Calls in flight and those already on their way are still answered."""
+        word = self._read_along.goodbye(final=False)
+        self.told = bool(word) and self.client.say(word)
+        return self.told
+
+    def end_with_next_answer(self) -> None:
+        """Has the next answer say that it is the connection's last: HTTP/1.1's word for it."""
+
+        def rewritten(data: bytes) -> bytes:
+            last = with_connection_close(data) if not self.told and self._read_along.answer_is_next else None
+            self.told = self.told or last is not None
+            return data if last is None else last
+
+        self._server.rewrite(rewritten)
+
+    def part(self) -> None:
+        """Ends an idle connection such that nothing the client sends meanwhile is half done: over HTTP/2 it is told
+        which calls were never begun, and none reaches Triton after that. Does nothing while the protocol forbids it."""
+        word = self._read_along.goodbye(final=True)
+        if self.told and not word and self.protocol is Protocol.GRPC:
+            return
+        self.parted = True
+        self.client.deafen()
+        self.client.on_end = self.client.close
+        self._server.on_lost = lambda _error: self._over()
+        self._server.close()
+        self.client.say(word)
+        self.client.end_writing()
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.client.close)
 
     def close(self) -> None:
         """Closes both sides after what is still buffered."""
@@ -225,10 +180,16 @@ class Connection:
         self._server.lost = True
 
     def _side_lost(self, other: Side, error: Exception | None) -> None:
-        if self.client.lost and self._server.lost:
-            self._read_along.closed(self._clock())
-            self._on_closed(self, self._refused)
-        elif error is None:
+        if self._over():
+            return
+        if error is None:
             other.close()
         else:
             other.reset_after_flush()
+
+    def _over(self) -> bool:
+        over = self.client.lost and self._server.lost
+        if over:
+            self._read_along.closed(self._clock())
+            self._on_closed(self, self._refused)
+        return over

@@ -6,22 +6,21 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.contract.metrics import Protocol, RefusedReason
-from latentry_serving.contract.tap_config import Address, TapConfig
+from latentry_serving.contract.tap_config import TapConfig
 from latentry_serving.sli.book import SliBook
 from latentry_serving.sli.calls import CallListener
 from latentry_serving.sli.catalogue import Catalogue
-from latentry_serving.tap.connection import Connection, reset
+from latentry_serving.tap.connection import Connection
+from latentry_serving.tap.departure import Departure
 from latentry_serving.tap.http1 import Http1Observer
 from latentry_serving.tap.http2 import Http2Observer
+from latentry_serving.tap.listening import Doors
 from latentry_serving.tap.observation import Observer
 from latentry_serving.tap.readalong import ReadAlong
+from latentry_serving.tap.side import reset
 
 log = logging.getLogger(__name__)
-
-_BACKLOG = 1_024
-_DRAIN_CHECK_SECONDS = 0.05
 
 
 class Forwarder:
@@ -40,45 +39,47 @@ class Forwarder:
         self._clock = clock
         self._catalogue = Catalogue(config.operations)
         self._connections: set[Connection] = set()
-        self._servers: list[asyncio.Server] = []
+        self.doors = Doors(config, self._accept)
 
     async def listen(self) -> tuple[int, int]:
         """Opens both ports; answers the numbers they got, HTTP first.
 
         Raises:
             OperationFailed: an address cannot be bound.
+            InvalidInput: an inherited descriptor is no listening TCP socket.
         """
-        http = bind(self._config.http, "http")
-        try:
-            grpc = bind(self._config.grpc, "grpc")
-        except OperationFailed:
-            http.close()
-            raise
-        loop = asyncio.get_running_loop()
-        for sock, protocol in ((http, Protocol.HTTP), (grpc, Protocol.GRPC)):
-            server = await loop.create_server(partial(self._accept, protocol), sock=sock, backlog=_BACKLOG)
-            self._servers.append(server)
-        return http.getsockname()[1], grpc.getsockname()[1]
+        return await self.doors.listen()
 
-    def stop_listening(self) -> None:
-        """Takes no more connections; those there are go on."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
+    @property
+    def connections(self) -> set[Connection]:
+        """Those of clients that are not gone."""
+        return self._connections
+
+    @property
+    def room(self) -> int:
+        """How many clients another tap may hand over now: none to one that takes no clients."""
+        return self._config.max_connections - len(self._connections) if self.doors.accepting else 0
+
+    async def adopt(self, client: socket.socket) -> None:
+        """Serves a client that another tap accepted."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(partial(self._accept, Protocol.HTTP), client)
+        except OSError as error:  # the client is gone
+            log.info("a client did not live to be adopted: %s", error)
+            client.close()
 
     async def drain(self, seconds: float) -> None:
-        """Closes each connection once it carries no call; breaks what is left after ``seconds`` or when cancelled."""
-        deadline_s = self._clock() + seconds
+        """Has each client leave between two calls; breaks what is left after ``seconds`` or when cancelled."""
         try:
-            while self._connections and self._clock() < deadline_s:
-                for connection in [c for c in self._connections if c.idle]:
-                    connection.close()
-                await asyncio.sleep(_DRAIN_CHECK_SECONDS)
+            await Departure(lambda: self._connections, self._clock).run(seconds)
         finally:
             if self._connections:
                 log.warning("connections broken at the end of the drain", extra={"connections": len(self._connections)})
             for connection in list(self._connections):
-                connection.reset()
+                if connection.parted:
+                    connection.close()
+                else:
+                    connection.reset()
 
     def _accept(self, protocol: Protocol) -> asyncio.Protocol:
         """The protocol of a connection just accepted."""
@@ -114,22 +115,3 @@ class _Refusal(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         reset(transport)
-
-
-def bind(address: Address, name: str) -> socket.socket:
-    """A listening socket.
-
-    Args:
-        name: what the address is called in the configuration.
-
-    Raises:
-        OperationFailed: the address cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        return socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise OperationFailed(
-            f"cannot listen on {address}: {error.strerror or error}",
-            remedy=f"free the port, or choose another {name} address in the tap's configuration (port 0: any free one)",
-        ) from error

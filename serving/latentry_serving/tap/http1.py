@@ -55,6 +55,29 @@ class Http1Observer:
     def idle(self) -> bool:
         return not self._awaiting and self._from_client.between_messages
 
+    @property
+    def movable(self) -> bool:
+        return (
+            self.idle
+            and self._from_server.between_messages
+            and self._requests.kept
+            and self._responses.kept
+            and not self._responses.owes_stray_bytes
+            and self._broken is None
+        )
+
+    @property
+    def answer_is_next(self) -> bool:
+        return (
+            len(self._awaiting) == 1
+            and self._from_server.between_messages
+            and self._requests.kept
+            and not self._responses.owes_stray_bytes
+        )
+
+    def goodbye(self, *, final: bool) -> bytes:
+        return b""
+
     def client_gone(self, now_s: float) -> None:
         self._broken = self._broken or Outcome.CANCELLED
         self._responses.client_ended = True
@@ -97,6 +120,8 @@ class _Requests:
         self._started_s = 0.0
         self.sending: _Exchange | None = None
         """The request whose body is on its way."""
+        self.kept = True
+        """No request so far asked for the end of the connection."""
 
     def message_started(self, first_byte: int, now_s: float) -> int:
         if not 0x41 <= first_byte <= 0x5A:  # every method begins with an upper-case letter, a TLS hello does not
@@ -125,6 +150,8 @@ class _Requests:
         return True
 
     def _begin(self, request: RequestHead, started_s: float) -> _Exchange:
+        if not request.keeps:
+            self.kept = False
         operation, kind = self._catalogue.http(request.method, request.path)
         call = Call(Protocol.HTTP, operation, kind, started_s, head=request, trace=request.trace)
         exchange = _Exchange(call, request.method)
@@ -161,8 +188,14 @@ class _Responses:
         self.client_ended = False
         """A client that ends its side while an answer is due has gone, as nginx reads it too: Triton's answer, which
         may still come, reaches nobody."""
+        self.kept = True
+        """No answer so far announced the end of the connection."""
         self._stray_bytes = 0
         """Of the body that Triton (seen in 2.51) sends with some answers to HEAD, against RFC 9110, 9.3.2."""
+
+    @property
+    def owes_stray_bytes(self) -> bool:
+        return self._stray_bytes > 0
 
     def message_started(self, first_byte: int, now_s: float) -> int:
         stray, self._stray_bytes = self._stray_bytes, 0
@@ -178,6 +211,7 @@ class _Responses:
             raise malformed("an answer without a request")
         answer = parse_response_head(head)
         self._status, body = answer.status, answer.body_bytes
+        self.kept = self.kept and answer.keeps
         exchange = self._awaiting[0]
         if self._status == _SWITCHING_PROTOCOLS or (exchange.method == b"CONNECT" and self._status < 300):
             raise SightLost(OpaqueReason.UPGRADE, "the connection changes its protocol")
@@ -194,7 +228,7 @@ class _Responses:
     def whole_message(self, data: bytes, body_at: int, now_s: float) -> bool:
         answer = known_response_head(data[:body_at])
         size = len(data) - body_at
-        if answer is None or answer.body_bytes != size or not self._awaiting:
+        if answer is None or answer.body_bytes != size or not self._awaiting or not answer.keeps:
             return False
         exchange = self._awaiting[0]
         if answer.status < 200 or answer.status in _NO_CONTENT or exchange.method in _BODIES_NOT_AS_ANNOUNCED:

@@ -4,6 +4,7 @@ Only whole heads are given to the parser; where bodies begin and end is `http1_f
 by httptools cannot be told that an answer belongs to a HEAD request, and copies every body it reads.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, NamedTuple, TypeVar
@@ -22,6 +23,7 @@ UNTIL_CLOSE = -2
 REMEMBERED_HEAD_BYTES = 1_024
 _REMEMBERED_HEADS = 256
 _HTTP2_PREFACE = b"PRI * HTTP/2"
+_FINAL_STATUS_LINE = re.compile(rb"HTTP/1\.1 [2-5][0-9][0-9][^\r\n]*\r\n")
 
 _Parser = TypeVar("_Parser", httptools.HttpRequestParser, httptools.HttpResponseParser)
 
@@ -38,6 +40,8 @@ class RequestHead(NamedTuple):
     content_encoding: bytes
     header_length: bytes
     grpc_encoding: bytes = b""
+    keeps: bool = True
+    """The connection may carry another request: RFC 9112, 9.3."""
 
 
 class ResponseHead(NamedTuple):
@@ -50,10 +54,20 @@ class ResponseHead(NamedTuple):
     content_encoding: bytes
     header_length: bytes
     grpc_encoding: bytes = b""
+    keeps: bool = True
+    """As of requests."""
 
 
 _NOTED = frozenset(
-    {b"host", b"traceparent", b"tracestate", b"content-type", b"content-encoding", b"inference-header-content-length"}
+    {
+        b"connection",
+        b"host",
+        b"traceparent",
+        b"tracestate",
+        b"content-type",
+        b"content-encoding",
+        b"inference-header-content-length",
+    }
 )
 
 
@@ -122,6 +136,7 @@ def _request(head: bytes) -> RequestHead:
         content_type=fields.noted(b"content-type"),
         content_encoding=fields.noted(b"content-encoding"),
         header_length=fields.noted(b"inference-header-content-length"),
+        keeps=_keeps(parser, fields),
     )
 
 
@@ -137,7 +152,26 @@ def _response(head: bytes) -> ResponseHead:
         content_type=fields.noted(b"content-type"),
         content_encoding=fields.noted(b"content-encoding"),
         header_length=fields.noted(b"inference-header-content-length"),
+        keeps=_keeps(parser, fields),
     )
+
+
+def _keeps(parser: httptools.HttpRequestParser | httptools.HttpResponseParser, fields: _Fields) -> bool:
+    options = {option.strip().lower() for option in fields.noted(b"connection").split(b",")}
+    return b"keep-alive" in options if parser.get_http_version() == "1.0" else b"close" not in options
+
+
+def with_connection_close(data: bytes) -> bytes | None:
+    """The same bytes with ``Connection: close`` as first header of the final answer that begins with them; None where
+    none does, its head is not whole, or it has a word on the connection itself.
+
+    Source: RFC 9112, section 9.6.
+    """
+    end = data.find(b"\r\n\r\n")
+    status = _FINAL_STATUS_LINE.match(data)
+    if end < 0 or status is None or b"\r\nconnection:" in data[:end].lower():
+        return None
+    return data[: status.end()] + b"Connection: close\r\n" + data[status.end() :]
 
 
 def _parse(make: Callable[[_Fields], _Parser], head: bytes) -> tuple[_Parser, _Fields]:

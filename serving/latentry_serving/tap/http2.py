@@ -5,7 +5,7 @@ from latentry_serving.sli import outcome as outcomes
 from latentry_serving.sli.calls import Call, CallListener
 from latentry_serving.sli.catalogue import Catalogue
 from latentry_serving.tap.grpc_message import ModelNameReader, plain_model_name
-from latentry_serving.tap.http2_framing import CLIENT_PREFACE, FrameReader
+from latentry_serving.tap.http2_framing import CLIENT_PREFACE, LARGEST_STREAM, FrameReader, goaway
 from latentry_serving.tap.http2_headers import Fields, HeaderBlocks
 from latentry_serving.tap.observation import malformed, too_large
 
@@ -49,17 +49,18 @@ class _Streams:
         self.open: dict[int, _Stream] = {}
         self._catalogue = catalogue
         self._listener = listener
-        self._last = 0
+        self.last = 0
+        """The highest number a client has used."""
 
     def start(self, number: int, fields: Fields, begun_s: float) -> _Stream | None:
         """Opens the stream a client's header block begins; None for a block that came after its stream's end."""
-        if number <= self._last:
+        if number <= self.last:
             return None
         if number % 2 == 0:
             raise malformed("a client's stream with an even number")
         if len(self.open) >= MAX_STREAMS:
             raise too_large(f"more than {MAX_STREAMS} open streams")
-        self._last = number
+        self.last = number
         kind = self._catalogue.grpc(fields.path)
         timeout_s = outcomes.grpc_timeout_seconds(fields.grpc_timeout) if fields.grpc_timeout else None
         if kind is None:
@@ -114,7 +115,8 @@ class Http2Observer:
         self._from_client = FrameReader(
             _FromClient(self._streams, client_blocks, server_blocks), preface=CLIENT_PREFACE
         )
-        self._from_server = FrameReader(_FromServer(self._streams, server_blocks, client_blocks))
+        self._server = _FromServer(self._streams, server_blocks, client_blocks)
+        self._from_server = FrameReader(self._server)
         self.client_sent = self._from_client.feed
         self.server_sent = self._from_server.feed
         self._client_first: bool | None = None
@@ -123,6 +125,22 @@ class Http2Observer:
     @property
     def idle(self) -> bool:
         return not self._streams.open and self._from_client.between_frames
+
+    @property
+    def movable(self) -> bool:
+        return False  # the header tables of both directions cannot move
+
+    @property
+    def answer_is_next(self) -> bool:
+        return False
+
+    def goodbye(self, *, final: bool) -> bytes:
+        if not self._from_server.greeted or not self._from_server.between_frames:
+            return b""
+        said = self._server.last_stream_said  # which may not grow: RFC 9113, 6.8
+        if final:
+            return goaway(self._streams.last if said is None else min(self._streams.last, said))
+        return goaway(LARGEST_STREAM) if said is None else b""
 
     def client_gone(self, now_s: float) -> None:
         if self._client_first is None:
@@ -211,6 +229,8 @@ class _FromServer:
         self._streams = streams
         self._blocks = blocks
         self._peer_blocks = peer_blocks
+        self.last_stream_said: int | None = None
+        """In a GOAWAY of its own."""
 
     def headers_received(self, stream: int, block: bytes, *, ends: bool, begun_s: float, now_s: float) -> None:
         fields = self._blocks.decode(block)
@@ -259,6 +279,7 @@ class _FromServer:
         self._peer_blocks.allow_table_size(size)
 
     def going_away(self, last_stream: int, now_s: float) -> None:
+        self.last_stream_said = last_stream
         for number in [n for n in self._streams.open if n > last_stream]:
             self._streams.finish(number, Outcome.RESET, now_s)
 

@@ -22,6 +22,13 @@ _FRAME_HEADER_BYTES = 9
 _SETTING = Struct(">HL")
 _HEADER_TABLE_SIZE = 1
 _STREAM_BITS = 0x7FFF_FFFF
+_GOAWAY_FRAME = Struct(">BHBBLLL")
+LARGEST_STREAM = _STREAM_BITS
+
+
+def goaway(last_stream: int) -> bytes:
+    """A GOAWAY frame with NO_ERROR: streams up to ``last_stream`` are answered, others never were begun."""
+    return _GOAWAY_FRAME.pack(0, 8, _GOAWAY, 0, 0, last_stream, 0)
 
 
 class FrameHandler(Interface):
@@ -66,6 +73,8 @@ class FrameReader:
         self._block_stream = 0
         self._block_ends = False
         self._block_begun_s = 0.0
+        self.greeted = False
+        """The sender's first SETTINGS have passed: RFC 9113, 3.4."""
 
     @property
     def between_frames(self) -> bool:
@@ -248,6 +257,7 @@ class FrameReader:
     def _settings(self, flags: int, payload: bytes) -> None:
         if flags & _ACK:
             return
+        self.greeted = True
         if len(payload) % _SETTING.size:
             raise malformed("SETTINGS frame cut short")
         for identifier, value in _SETTING.iter_unpack(payload):

@@ -26,8 +26,10 @@ from latentry_serving.tap.admin import admin_app
 from latentry_serving.tap.bundle_source import BundleSource, bundle_appears, open_bundle
 from latentry_serving.tap.bundle_views import bundle_router
 from latentry_serving.tap.compare_views import rollout_routers
-from latentry_serving.tap.forwarder import Forwarder, bind
+from latentry_serving.tap.control import Control
+from latentry_serving.tap.forwarder import Forwarder
 from latentry_serving.tap.history import HistoryKeeper
+from latentry_serving.tap.listening import bind
 from latentry_serving.tap.monitoring_views import monitoring_router
 from latentry_serving.tap.page_views import page_views
 from latentry_serving.tap.readiness import Readiness
@@ -92,6 +94,7 @@ class Tap:
         self.watchers = Watchers(config, self.book, clock, unix_clock)
         self._history = HistoryKeeper(self.watchers.monitoring, unix_clock)
         self._forwarder = Forwarder(config, self.book, self.watchers.listener, clock)
+        self._control = Control(config.control, self._forwarder, clock) if config.control is not None else None
         self._ports: Ports | None = None
         self.watch = self._watching(source) if source is not None else None
         self._readiness = Readiness(
@@ -105,13 +108,16 @@ class Tap:
         self._admin_thread: threading.Thread | None = None
 
     async def start(self) -> Ports:
-        """Opens the three ports.
+        """Opens the three ports, and the control socket where there is one.
 
         Raises:
             OperationFailed: an address cannot be bound.
+            InvalidInput: an inherited descriptor is no listening TCP socket.
         """
         admin = bind(self._config.admin, "admin")
         http, grpc = await self._forwarder.listen()
+        if self._control is not None:
+            self._control.start()
         self._loop = asyncio.get_running_loop()
         self._start_admin(admin)
         self._ports = Ports(http=http, grpc=grpc, admin=admin.getsockname()[1])
@@ -133,7 +139,9 @@ class Tap:
     async def stop(self) -> None:
         """Not ready first, then no more connections, then calls in flight get ``drainSeconds`` to finish."""
         self._readiness.draining = True
-        self._forwarder.stop_listening()
+        self._forwarder.doors.close()
+        if self._control is not None:
+            await self._control.stop()
         if self.watch is not None:
             await asyncio.to_thread(self.watch.stop)
         await self._forwarder.drain(self._config.drain_seconds)

@@ -34,6 +34,19 @@ class Observer(Interface):
     def idle(self) -> bool:
         """No call is in flight and no message has begun."""
 
+    @property
+    def movable(self) -> bool:
+        """Idle, and what comes next could as well go to another server that saw nothing of what was before."""
+
+    @property
+    def answer_is_next(self) -> bool:
+        """Over HTTP/1: Triton's next bytes begin the answer to the only request that waits for one."""
+
+    def goodbye(self, *, final: bool) -> bytes:
+        """What may be said to the client now, between two of Triton's frames, to have it go elsewhere; empty where
+        the protocol has no word for it, or not at this point. ``final``: nothing that it has begun since is answered.
+        """
+
     def client_sent(self, data: bytes, now_s: float) -> None:
         """Bytes from the client."""
 

@@ -25,6 +25,24 @@ class ReadAlong:
         """No call is in flight. Of an opaque connection nobody knows: it counts as busy."""
         return self._observer is not None and self._observer.idle
 
+    @property
+    def movable(self) -> bool:
+        """As of the observer; an opaque connection never is."""
+        return self._observer is not None and self._observer.movable
+
+    @property
+    def answer_is_next(self) -> bool:
+        """As of the observer."""
+        return self._observer is not None and self._observer.answer_is_next
+
+    @property
+    def protocol(self) -> Protocol:
+        return self._protocol
+
+    def goodbye(self, *, final: bool) -> bytes:
+        """As of the observer; to an opaque connection nothing can be said."""
+        return b"" if self._observer is None else self._observer.goodbye(final=final)
+
     def client_sent(self, data: bytes, now_s: float) -> None:
         """Bytes from the client, already on their way."""
         if self._observer is not None:

@@ -58,7 +58,7 @@ def eventually(check: Callable[[], object]) -> None:
 class TapProcess:
     """A running ``latentry tap``."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, pass_fds: tuple[int, ...] = (), **settings: object) -> None:
         given = {"http": "127.0.0.1:0", "grpc": "127.0.0.1:0", "admin": "127.0.0.1:0"} | settings
         environment = {f"LATENTRY_TAP_{key.upper()}": str(value) for key, value in given.items()}
         self.process = subprocess.Popen(
@@ -69,6 +69,7 @@ class TapProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            pass_fds=pass_fds,
         )
         line = self.process.stdout.readline()
         assert line, "the tap did not start"

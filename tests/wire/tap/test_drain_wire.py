@@ -9,6 +9,7 @@ import pytest
 
 INFER = b"POST /v2/models/wide_encode/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"
+LAST = OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
 
 
 def test_calls_in_flight_finish_and_idle_connections_close(start_relay, wire):
@@ -30,7 +31,7 @@ def test_calls_in_flight_finish_and_idle_connections_close(start_relay, wire):
         busy.sendall(INFER[-2:])
         assert wire.exactly(server, len(INFER)) == INFER
         server.sendall(OK)
-        assert wire.exactly(busy, len(OK)) == OK
+        assert wire.exactly(busy, len(LAST)) == LAST
         assert busy.recv(1) == b""
         assert relay.tap.process.wait(timeout=20) == 0
 

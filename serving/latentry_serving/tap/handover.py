@@ -1,0 +1,74 @@
+"""Hands the clients of one tap to another, without a failed call: the sending side.
+
+The listening sockets are shared already (`listening`). HTTP/1.1 connections move between two calls: the client's socket
+goes through a Unix socket (SCM_RIGHTS, unix(7)) while nobody reads from it, and this process lets go of its copy only
+after the other has said that it has it, and before that one reads. So every byte is read by exactly one of them,
+whoever dies when. HTTP/2 connections cannot move, their header tables being in three processes' memories; their clients
+are told to go (GOAWAY), and come back through the listening socket.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from latentry_serving.contract.errors import OperationFailed
+from latentry_serving.tap.connection import Connection
+from latentry_serving.tap.control_wire import ControlWire
+from latentry_serving.tap.departure import Departure, Move
+from latentry_serving.tap.forwarder import Forwarder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """How one went: connections that moved, that ended by themselves or on being told, and that are still here."""
+
+    moved: int
+    ended: int
+    left: int
+    problem: str = ""
+    """Why it went no further; then this tap accepts clients again."""
+
+
+async def hand_over(forwarder: Forwarder, to: str, seconds: float, clock: Callable[[], float]) -> Handover:
+    """Has another tap accept clients in this one's place, and moves those there are. Returns when nobody is left here,
+    or after ``seconds``; who is left then is served as before. Cancelled, it stops where it is.
+
+    Args:
+        to: path of the other tap's control socket.
+        clock: monotonic seconds.
+    """
+    try:
+        wire = await ControlWire.connect(to)
+    except OSError as error:
+        return _gone_wrong(forwarder, None, f"{to}: {error.strerror or error}")
+    departure = Departure(lambda: forwarder.connections, clock, _mover(wire))
+    try:
+        await wire.ask({"do": "accept"})
+        forwarder.doors.stop_accepting()
+        await departure.run(seconds)
+    except (OSError, OperationFailed) as error:
+        await forwarder.doors.accept()
+        return _gone_wrong(forwarder, departure, str(error))
+    finally:
+        wire.close()
+    left = len(forwarder.connections)
+    return Handover(moved=departure.moved, ended=departure.seen - departure.moved - left, left=left)
+
+
+def _gone_wrong(forwarder: Forwarder, departure: Departure | None, problem: str) -> Handover:
+    log.warning("handover stopped: %s", problem)
+    left, moved, seen = len(forwarder.connections), 0, len(forwarder.connections)
+    if departure is not None:
+        moved, seen = departure.moved, max(departure.seen, left + departure.moved)
+    return Handover(moved=moved, ended=seen - moved - left, left=left, problem=problem)
+
+
+def _mover(wire: ControlWire) -> Move:
+    async def move(connections: Sequence[Connection]) -> int:
+        descriptors = [connection.client.fileno() for connection in connections]
+        answer = await wire.ask({"do": "adopt", "connections": len(descriptors)}, descriptors)
+        return int(answer.get("taken", 0))
+
+    return move
