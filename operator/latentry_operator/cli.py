@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from latentry_operator import rollout_cli
 from latentry_operator.local.screen import Output, make_screen
 from latentry_serving.cli import app as serving_app
 from latentry_serving.cli import run
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.registered_commands += serving_app.registered_commands
 app.registered_groups += serving_app.registered_groups
+app.add_typer(rollout_cli.app, name="rollout")
 
 
 def main() -> None:

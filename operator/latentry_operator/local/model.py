@@ -1,184 +1,307 @@
-"""One LatentModel on this machine: Triton and the tap as processes, watched through the tap's own admin API."""
+"""One LatentModel on this machine: the rollout policy carried out with processes.
+
+A revision is a Triton with a tap. The model's listening sockets are opened once and stay: which revision's tap takes
+clients from them is what a switch changes. One look after the other observes, has the policy decide, and carries out.
+"""
 
 import asyncio
-import contextlib
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from latentry_operator.local.snapshot import Addresses, Phase, Snapshot, Traffic
-from latentry_operator.local.tap_process import TapProcess
-from latentry_operator.plan.types import Plan
-from latentry_serving.contract.bundle_report import BundleReport
-from latentry_serving.contract.errors import OperationFailed
-from latentry_serving.contract.manifest import BundleManifest
-from latentry_serving.contract.metrics import SERVER_FAULTS, BundleState
+from latentry_operator.local.control import ControlServer
+from latentry_operator.local.evidence import EvidenceReader
+from latentry_operator.local.ports import PortAllocator
+from latentry_operator.local.revision import POLL_SECONDS, LocalRevision, Site
+from latentry_operator.local.snapshot import Addresses, Phase, RevisionView, Snapshot, Traffic
+from latentry_operator.local.story import EDIT_REFUSED, EDIT_TAKEN, Story
+from latentry_operator.local.wanted import Wanted
+from latentry_operator.plan.rollout.facts import Command, Evidence, RolloutFacts, Verb
+from latentry_operator.plan.rollout.machine import Decision, Desired, advance
+from latentry_operator.plan.rollout.policy import FULL
+from latentry_operator.plan.rollout.reasons import RolloutReason
+from latentry_operator.plan.rollout.state import RolloutState
+from latentry_serving.contract.errors import InvalidInput, LatentryError, OperationFailed
+from latentry_serving.contract.metrics import SERVER_FAULTS
 from latentry_serving.contract.slis import Slis
 from latentry_serving.contract.tap_config import Address
 from latentry_serving.contract.triton_traces import TraceExport
+from latentry_serving.tap.listening import bind
 from latentry_serving.triton.install import TritonInstall
-from latentry_serving.triton.local_repository import RuntimeOverrides, write_local_repository
-from latentry_serving.triton.process import TritonSettings
-from latentry_serving.triton.supervisor import Phase as TritonPhase
-from latentry_serving.triton.supervisor import ServerState, TritonServer
-
-POLL_SECONDS = 0.5
-"""How often the tap is asked for its readiness and its numbers."""
-DRAIN_SECONDS = 5.0
-"""On one machine nobody waits long for Ctrl-C."""
-READY_AFTER_START_SECONDS = 30.0
-"""From a tap that has checked the bundle's files, however large they are, to one whose probes passed."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class LocalPlan:
-    """A plan with what one machine adds: the unpacked bundle, ports and a folder.
+class Place:
+    """Where a model lives for as long as `latentry up` runs.
 
     Attributes:
-        plan: what to run.
-        bundle_dir: the unpacked bundle; only read.
-        manifest: its manifest.
-        http, grpc, admin: where the tap listens.
-        page: URL of this model on the page.
+        name: the model's.
+        http, grpc: where clients reach it.
+        admin_port: first port tried for the taps' admin APIs.
+        page: URL of this model on the page, and ``metrics`` that of its metrics there.
         run_dir: a folder of this model's own for logs and generated files; removed after a clean stop.
         triton_traces: where Triton's own spans go, None for nowhere.
     """
 
-    plan: Plan
-    bundle_dir: Path
-    manifest: BundleManifest
+    name: str
     http: Address
     grpc: Address
-    admin: Address
+    admin_port: int
     page: str
+    metrics: str
     run_dir: Path
     triton_traces: TraceExport | None = None
 
 
 class LocalModel:
-    """Runs one plan until cancelled and knows at any time how it stands."""
+    """Runs one model until cancelled and knows at any time how it stands."""
 
-    def __init__(self, local: LocalPlan, install: TritonInstall, changed: Callable[[], None]) -> None:
-        self._local = local
-        self._install = install
-        self._changed = changed
-        self.snapshot = Snapshot(
-            name=local.plan.model,
-            version=local.plan.version,
-            phase=Phase.STARTING,
-            message="preparing",
-            addresses=Addresses(http=str(local.http), grpc=str(local.grpc), admin=str(local.admin), page=local.page),
-        )
-        self.failure: OperationFailed | None = None
+    def __init__(
+        self,
+        first: Wanted,
+        place: Place,
+        install: TritonInstall,
+        ports: PortAllocator,
+        *,
+        changed: Callable[[], None],
+        clock: Callable[[], float],
+        retried: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Args:
+            changed: called when the snapshot is another one.
+            clock: Unix time.
+            retried: called when somebody asks to try again: a refused edit may be right by now.
+        """
+        self._place, self._install, self._ports = place, install, ports
+        self._changed, self._clock, self._retried = changed, clock, retried
+        self._wanted = first
+        self._plans = {first.revision: first}
+        self._edit = ""
+        self._state: RolloutState | None = None
+        self._revisions: dict[str, LocalRevision] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._serving = ""
+        self._command: Command | None = None
+        self._commands = 0
+        self._commanding, self._looked = asyncio.Lock(), asyncio.Event()
+        self._wake = asyncio.Event()
+        self._story = Story(self._view, clock)
+        addresses = Addresses(http=str(place.http), grpc=str(place.grpc), admin="", page=place.page)
+        self.snapshot = Snapshot(place.name, first.plan.version, Phase.STARTING, "preparing", addresses)
+        self.failure: LatentryError | None = None
+
+    @property
+    def name(self) -> str:
+        return self._place.name
+
+    def follow(self, wanted: Wanted) -> None:
+        """The file asks for this now."""
+        if self._edit:
+            self._story.tell("Normal", EDIT_TAKEN, f"the file can be served again: revision {wanted.revision}")
+        elif wanted.revision == self._wanted.revision and wanted.policy != self._wanted.policy:
+            self._story.tell("Normal", EDIT_TAKEN, f"other rules of the rollout, the same revision {wanted.revision}")
+        self._wanted, self._edit = wanted, ""
+        self._plans[wanted.revision] = wanted
+        self._wake.set()
+
+    def refuse(self, reason: str) -> None:
+        """The file was edited and asks for what cannot be served; what runs goes on."""
+        if reason != self._edit:
+            self._story.tell("Warning", EDIT_REFUSED, reason)
+        self._edit = reason
+        if self.failure is not None:
+            self._update(message=reason)
+        self._wake.set()
+
+    async def command(self, verb: Verb) -> list[str]:
+        """Carries out a command; what the next look tells."""
+        async with self._commanding:
+            self._commands += 1
+            if verb is Verb.RETRY:
+                self._retried()
+            self._command = Command(verb, f"{verb}:{self._commands}")
+            told = self._story.last
+            self._looked.clear()
+            self._wake.set()
+            await self._looked.wait()
+            return self._story.since(told)
 
     async def run(self) -> None:
-        """Starts everything and watches it until cancelled. A model that cannot start ends here, with ``failure``."""
+        """Serves and follows until cancelled. What cannot start ends with ``failure``, and waits for an edit."""
         try:
-            await self._serve()
-        except OperationFailed as error:
-            self.failure = error
-            self._update(phase=Phase.FAILED, message=f"{error.problem}; {error.remedy}")
-        except asyncio.CancelledError:
-            self._update(phase=Phase.STOPPED, message="stopped")
-            if not self.snapshot.interruptions:
-                shutil.rmtree(self._local.run_dir, ignore_errors=True)
-            raise
+            while True:
+                edits = self._wanted
+                try:
+                    await self._serve()
+                except (OperationFailed, InvalidInput) as error:
+                    self.failure = error
+                    self._update(phase=Phase.FAILED, message=_sentence(error))
+                while self._wanted is edits:
+                    self._wake.clear()
+                    await self._wake.wait()
+                self.failure, self._state = None, None
+                self._update(phase=Phase.STARTING, message="preparing", version=self._wanted.plan.version)
+        finally:
+            if self.failure is None:
+                self._update(phase=Phase.STOPPED, message="stopped")
+                if not self.snapshot.interruptions:
+                    shutil.rmtree(self._place.run_dir, ignore_errors=True)
 
     async def _serve(self) -> None:
-        local = self._local
-        local.run_dir.mkdir(parents=True, exist_ok=True)
-        repository = local.run_dir / "repository"
-        write_local_repository(local.bundle_dir, local.manifest, repository, self._install, overrides(local.plan))
-        settings = TritonSettings(traces=local.triton_traces)
-        server = TritonServer(self._install, repository, local.run_dir / "triton", settings, observer=self._on_triton)
-        async with server:
-            config = local.plan.tap.model_copy(
-                update={
-                    "http": local.http,
-                    "grpc": local.grpc,
-                    "admin": local.admin,
-                    "upstream_http": server.addresses.http,
-                    "upstream_grpc": server.addresses.grpc,
-                    "upstream_metrics": server.addresses.metrics,
-                    "bundle_dir": str(local.bundle_dir.absolute()),
-                    "drain_seconds": DRAIN_SECONDS,
-                }
-            )
-            self._update(message="starting the tap")
-            async with TapProcess(config, local.run_dir, report=self._on_trouble), httpx.AsyncClient() as client:
-                await self._first_ready(client)
-                while True:
-                    await asyncio.sleep(POLL_SECONDS)
-                    await self._poll(client)
+        place = self._place
+        place.run_dir.mkdir(parents=True, exist_ok=True)
+        async with AsyncExitStack() as stack:
+            http = stack.enter_context(closing(bind(place.http, "http")))
+            grpc = stack.enter_context(closing(bind(place.grpc, "grpc")))
+            site = Site(self._install, http, grpc, place.admin_port, self._ports, place.run_dir, place.triton_traces)
+            stack.push_async_callback(self._stop_all)
+            await stack.enter_async_context(ControlServer(place.run_dir, self))
+            client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+            evidence = EvidenceReader(client)
+            stack.push_async_callback(evidence.close)
+            while True:
+                self._wake.clear()
+                await self._look(site, client, evidence)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._wake.wait()
 
-    async def _first_ready(self, client: httpx.AsyncClient) -> None:
-        loop, reason = asyncio.get_running_loop(), ""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READY_AFTER_START_SECONDS) as patience:
-                while reason := await self._not_ready(client):
-                    self._update(message=reason)
-                    if await self._checks_files(client):
-                        patience.reschedule(loop.time() + READY_AFTER_START_SECONDS)
-                    await asyncio.sleep(POLL_SECONDS / 5)
-        if reason:
-            raise OperationFailed(
-                f"the tap is not ready after {READY_AFTER_START_SECONDS:g} s: {reason}",
-                remedy=f"see the logs in {self._local.run_dir}",
-            )
-        await self._poll(client)
+    async def _look(self, site: Site, client: httpx.AsyncClient, reader: EvidenceReader) -> None:
+        evidence = await self._read_evidence(self._state or RolloutState(), reader)
+        command = self._command
+        facts = RolloutFacts(
+            target=self._wanted.revision,
+            full=1,
+            revisions={name: revision.running() for name, revision in self._revisions.items()},
+            traffic={self._serving: FULL} if self._serving else {},
+            evidence=evidence,
+            command=command,
+        )
+        decision = advance(self._state, facts, self._wanted.policy, self._clock())
+        self._state = decision.state
+        self._story.tell_all(decision.happenings)
+        await self._carry_out(decision.desired, site)
+        await self._report(decision, client)
+        if command is self._command:
+            self._looked.set()
+        if decision.look_seconds == 0.0:
+            self._wake.set()
+        self._fail_first(decision)
 
-    async def _poll(self, client: httpx.AsyncClient) -> None:
-        if reason := await self._not_ready(client):
-            if self.snapshot.phase is Phase.READY:
-                self._update(interruptions=self.snapshot.interruptions + 1)
-            self._update(phase=Phase.RESTARTING, message=reason)
+    async def _read_evidence(self, state: RolloutState, reader: EvidenceReader) -> Evidence:
+        candidate, stable = self._revisions.get(state.candidate), self._revisions.get(state.stable)
+        if candidate is None or not candidate.running().ready:
+            return Evidence()
+        return await reader.read(state, candidate, stable, stable_serves=self._serving == state.stable)
+
+    async def _carry_out(self, desired: Desired, site: Site) -> None:
+        for name in desired.replicas:
+            if name not in self._revisions and name in self._plans:
+                await self._settled(name)
+                revision = LocalRevision(self._plans[name], site, self._on_change, created=self._clock())
+                self._revisions[name] = revision
+                revision.start()
+        if desired.selected and desired.selected != self._serving:
+            await self._switch(desired.selected)
+        for name in self._revisions.keys() - desired.replicas.keys() - {self._serving}:
+            self._leaving[name] = asyncio.create_task(self._revisions.pop(name).stop())
+        for name in self._plans.keys() - desired.replicas.keys() - {self._wanted.revision}:
+            del self._plans[name]
+
+    async def _switch(self, name: str) -> None:
+        """Gives the clients to a revision. What goes wrong is observed at the next look, and tried again."""
+        new, old = self._revisions.get(name), self._revisions.get(self._serving)
+        if new is None:
             return
-        self._update(phase=Phase.READY, was_ready=True, message=self._serving(), traffic=await self._traffic(client))
-
-    async def _not_ready(self, client: httpx.AsyncClient) -> str:
-        """Why clients cannot be served; empty when they can."""
         try:
-            answer = await client.get(f"http://{self._local.admin}/readyz")
+            if old is None:
+                await new.serve()
+            else:
+                await old.hand_over(new)
+        except OperationFailed as error:
+            _log.warning("%s: %s", name, error)
+            return
+        self._serving = name
+
+    async def _settled(self, name: str) -> None:
+        """Waits for the last processes of a revision that is started again: they have the same folder."""
+        if (task := self._leaving.pop(name, None)) is not None:
+            await task
+
+    async def _stop_all(self) -> None:
+        stops: list[Awaitable[None]] = [revision.stop() for revision in self._revisions.values()]
+        self._revisions, self._serving = {}, ""
+        leaving, self._leaving = self._leaving, {}
+        for result in await asyncio.gather(*stops, *leaving.values(), return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+    def _fail_first(self, decision: Decision) -> None:
+        """A first revision that cannot serve is no rollout: there is nothing to go on with.
+
+        Raises:
+            LatentryError: why.
+        """
+        state = decision.state
+        if state.stable or state.held is None:
+            return
+        candidate = self._revisions.get(state.candidate)
+        if candidate is not None and candidate.failure is not None:
+            raise candidate.failure
+        if state.held.reason is not RolloutReason.INCONCLUSIVE:
+            raise OperationFailed(state.held.message, remedy=f"see the logs in {self._place.run_dir}, or edit the file")
+
+    async def _report(self, decision: Decision, client: httpx.AsyncClient) -> None:
+        state = decision.state
+        rollout = self._story.view(decision, serving=self._serving, edit=self._edit, notes=self._wanted.notes)
+        shown = self._revisions.get(self._serving or state.candidate)
+        if shown is None:
+            self._update(rollout=rollout)
+            return
+        addresses = self.snapshot.addresses
+        changes: dict[str, Any] = {
+            "rollout": rollout,
+            "version": shown.wanted.plan.version,
+            "addresses": replace(addresses, admin=str(shown.admin)) if addresses is not None else None,
+        }
+        if not self._serving:
+            self._update(**changes, message=shown.message or "golden outputs are checked")
+        elif shown.ready:
+            traffic = await self._traffic(client, shown.admin)
+            self._update(**changes, phase=Phase.READY, was_ready=True, message=self._where(), traffic=traffic)
+        else:
+            lost = self.snapshot.phase is Phase.READY
+            interruptions = self.snapshot.interruptions + lost
+            self._update(**changes, phase=Phase.RESTARTING, message=shown.message, interruptions=interruptions)
+
+    async def _traffic(self, client: httpx.AsyncClient, admin: Address) -> Traffic | None:
+        try:
+            answer = (await client.get(f"http://{admin}/slis")).raise_for_status()
         except httpx.HTTPError as error:
-            return f"the tap does not answer ({type(error).__name__})"
-        return "" if answer.is_success else f"not ready: {', '.join(answer.json()['reasons'])}"
-
-    async def _checks_files(self, client: httpx.AsyncClient) -> bool:
-        try:
-            answer = (await client.get(f"http://{self._local.admin}/bundle")).raise_for_status()
-        except httpx.HTTPError:  # it does not answer: _not_ready says so
-            return False
-        return BundleReport.model_validate_json(answer.content).state is BundleState.CHECKING
-
-    async def _traffic(self, client: httpx.AsyncClient) -> Traffic | None:
-        try:
-            answer = (await client.get(f"http://{self._local.admin}/slis")).raise_for_status()
-        except httpx.HTTPError as error:
-            _log.warning("no SLIs from the tap of %s: %s", self.snapshot.name, error)
+            _log.warning("no SLIs from the tap of %s: %s", self.name, error)
             return self.snapshot.traffic
         return traffic(Slis.model_validate_json(answer.content))
 
-    def _serving(self) -> str:
-        local = self._local
-        return f"HTTP {local.http}  gRPC {local.grpc}  metrics http://{local.admin}/metrics  page {local.page}"
+    def _where(self) -> str:
+        place = self._place
+        return f"HTTP {place.http}  gRPC {place.grpc}  metrics {place.metrics}  page {place.page}"
 
-    def _on_triton(self, state: ServerState) -> None:
-        if state.phase is TritonPhase.STARTING and self.snapshot.phase is not Phase.READY:
-            self._update(message=state.text)
-        elif state.phase is TritonPhase.WAITING:
-            self._on_trouble(state.text.splitlines()[0])
+    def _view(self, revision: str) -> RevisionView | None:
+        wanted = self._plans.get(revision)
+        return wanted.view if wanted is not None else None
 
-    def _on_trouble(self, reason: str) -> None:
-        """Triton or the tap broke: known at once, before the next poll would see it."""
-        interruptions = self.snapshot.interruptions + (self.snapshot.phase is Phase.READY)
-        self._update(phase=Phase.RESTARTING, message=reason, interruptions=interruptions)
+    def _on_change(self) -> None:
+        """A revision broke or came up: looked at now, not at the next turn."""
+        self._wake.set()
 
     def _update(self, **changes: Any) -> None:
         self.snapshot = replace(self.snapshot, **changes)
@@ -197,11 +320,5 @@ def traffic(slis: Slis) -> Traffic:
     )
 
 
-def overrides(plan: Plan) -> RuntimeOverrides:
-    """What the plan changes in the bundle's model configurations: the same for every operation."""
-    first = plan.operations[0]
-    return RuntimeOverrides(
-        instances=first.instances,
-        max_batch_size=first.max_batch_size,
-        max_queue_delay_us=first.max_queue_delay.microseconds,
-    )
+def _sentence(error: LatentryError) -> str:
+    return f"{error.problem}; {error.remedy}" if isinstance(error, OperationFailed) else str(error)

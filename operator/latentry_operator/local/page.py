@@ -14,9 +14,9 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from latentry_operator.local.snapshot import Phase, Snapshot
+from latentry_operator.local.snapshot import Phase, RolloutView, Snapshot
 from latentry_serving.contract.errors import OperationFailed
-from latentry_serving.contract.page import PageModel, PageModels, PageSource, TapDocument
+from latentry_serving.contract.page import PageModel, PageModels, PageRollout, PageSource, TapDocument
 from latentry_serving.contract.tap_config import Address
 from latentry_serving.page.routes import page_router
 
@@ -42,10 +42,9 @@ def page_app(snapshots: Snapshots) -> FastAPI:
     async def models() -> PageModels:
         return PageModels(source=PageSource.UP, models=[_model(snapshot) for snapshot in snapshots()])
 
-    @app.get("/models/{name}/{document}")
-    async def read(name: str, document: str, request: Request) -> Response:
+    async def fetch(name: str, document: str, request: Request) -> Response:
         addresses = next((s.addresses for s in snapshots() if s.name == name), None)
-        if addresses is None or document not in _READ:
+        if addresses is None or not addresses.admin:
             raise HTTPException(404)
         try:
             answer = await client.get(f"http://{addresses.admin}/{document}", params=request.query_params)
@@ -53,6 +52,16 @@ def page_app(snapshots: Snapshots) -> FastAPI:
             raise HTTPException(502, f"the tap of {name} does not answer ({type(error).__name__})") from error
         kept = {key: answer.headers[key] for key in ("content-type",) if key in answer.headers}
         return Response(answer.content, answer.status_code, {**kept, "cache-control": "no-store"})
+
+    @app.get("/models/{name}/{document}")
+    async def read(name: str, document: str, request: Request) -> Response:
+        if document not in _READ:
+            raise HTTPException(404)
+        return await fetch(name, document, request)
+
+    @app.get("/models/{name}/metrics/triton")
+    async def read_triton(name: str, request: Request) -> Response:
+        return await fetch(name, "metrics/triton", request)
 
     app.include_router(page_router(models))
     return app
@@ -69,6 +78,25 @@ def _model(snapshot: Snapshot) -> PageModel:
         documents=list(TapDocument) if snapshot.phase in _ANSWERING else [],
         phase=snapshot.phase,
         message=message,
+        rollout=_rollout(snapshot.rollout),
+    )
+
+
+def _rollout(view: RolloutView | None) -> PageRollout | None:
+    """What the page shows of a rollout: one that is under way, was given up or may be undone."""
+    if view is None or view.stable is None:
+        return None
+    new, old = view.candidate or view.stable, view.stable if view.candidate else view.previous
+    message = f"The last edit of the file was refused: {view.edit}" if view.edit else view.message
+    if old is None and not (view.edit or view.rejected):
+        return None
+    return PageRollout(
+        state="EditRefused" if view.edit else view.reason,
+        message=message,
+        from_version=old.version if old is not None else new.version,
+        to_version=new.version,
+        share=view.weight / 100 if view.candidate else None,
+        since_seconds=view.since,
     )
 
 

@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 from latentry_serving.contract.errors import OperationFailed
 
+HOST = "127.0.0.1"
+"""Where everything of `latentry up` listens."""
 SEARCH = 200
 """How many ports above the wanted one are tried."""
 
 IsFree = Callable[[int], bool]
 
 
-def is_free(port: int, host: str = "127.0.0.1") -> bool:
+def is_free(port: int, host: str = HOST) -> bool:
     """Whether a listener could be opened on ``host:port`` right now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -43,3 +45,7 @@ class PortAllocator:
         raise OperationFailed(
             f"no free port between {wanted} and {last}", remedy="stop what listens there, or give another first port"
         )
+
+    def give_back(self, port: int) -> None:
+        """A port that is listened on no more."""
+        self._given.discard(port)

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from latentry_operator.local.snapshot import Phase, Snapshot
+from latentry_operator.local.snapshot import Phase, RolloutView, Snapshot
 
 _STYLE = {
     Phase.STARTING: "yellow",
@@ -21,6 +21,10 @@ _STYLE = {
     Phase.FAILED: "bold red",
     Phase.STOPPED: "dim",
 }
+_COMPLETE = "Complete"
+_ROLLOUT_STYLE = {"Rejected": "bold red", "Held": "bold red", "RollbackTargetBroken": "bold red"}
+"""Of SummaryReason's words; importing the policy would slow every command down."""
+_VERDICT_STYLE = {"Pass": "green", "Fail": "bold red", "Wait": "yellow"}
 
 
 class Output(StrEnum):
@@ -46,10 +50,10 @@ class Screen(Protocol):
 def make_screen(output: Output, console: Console) -> Screen:
     """The screen that fits: AUTO is LIVE in a terminal and PLAIN anywhere else."""
     if output is Output.JSON:
-        return LineScreen(console, json_line, notes=False)
+        return LineScreen(console, json_lines, notes=False)
     if output is Output.LIVE or (output is Output.AUTO and console.is_terminal):
         return LiveScreen(console)
-    return LineScreen(console, plain_line)
+    return LineScreen(console, plain_lines)
 
 
 class LiveScreen:
@@ -75,24 +79,25 @@ class LiveScreen:
 
 
 class LineScreen:
-    """One line when a model's phase or message changes; traffic alone prints nothing."""
+    """Lines when a model's phase, its message or its rollout changes; traffic alone prints nothing."""
 
-    def __init__(self, console: Console, line: "LineFormat", *, notes: bool = True) -> None:
+    def __init__(self, console: Console, lines: "LineFormat", *, notes: bool = True) -> None:
         """
         Args:
             notes: whether notes are printed too; a program reads snapshots only.
         """
         self._console = console
-        self._line = line
+        self._lines = lines
         self._notes = notes
-        self._last: dict[str, tuple[Phase, str]] = {}
+        self._last: dict[str, Snapshot] = {}
 
     def show(self, snapshots: Sequence[Snapshot]) -> None:
         for snapshot in snapshots:
-            state = (snapshot.phase, snapshot.message)
-            if self._last.get(snapshot.name) != state:
-                self._last[snapshot.name] = state
-                self._console.out(self._line(snapshot), highlight=False)
+            before = self._last.get(snapshot.name)
+            if before is None or _news(before) != _news(snapshot):
+                self._last[snapshot.name] = snapshot
+                for line in self._lines(snapshot, before):
+                    self._console.out(line, highlight=False)
 
     def note(self, text: str) -> None:
         if self._notes:
@@ -108,19 +113,34 @@ class LineScreen:
 
 
 class LineFormat(Protocol):
-    """Turns a snapshot into one line."""
+    """Turns a snapshot into lines, given the one that was shown before it."""
 
-    def __call__(self, snapshot: Snapshot, /) -> str: ...
-
-
-def plain_line(snapshot: Snapshot) -> str:
-    """``digits-vae 1 Ready: serving on ...``."""
-    return f"{snapshot.name} {snapshot.version} {snapshot.phase}: {snapshot.message}"
+    def __call__(self, snapshot: Snapshot, before: Snapshot | None, /) -> list[str]: ...
 
 
-def json_line(snapshot: Snapshot) -> str:
+def _news(snapshot: Snapshot) -> tuple[Phase, str, RolloutView | None]:
+    return snapshot.phase, snapshot.message, snapshot.rollout.news if snapshot.rollout is not None else None
+
+
+def plain_lines(snapshot: Snapshot, before: Snapshot | None) -> list[str]:
+    """``digits-vae 1 Ready: serving on ...``, and what happened since: ``digits-vae rollout Promoted: ...``."""
+    lines = []
+    if before is None or (before.phase, before.message, before.version) != (
+        snapshot.phase,
+        snapshot.message,
+        snapshot.version,
+    ):
+        lines.append(f"{snapshot.name} {snapshot.version} {snapshot.phase}: {snapshot.message}")
+    told = before.rollout.happenings if before is not None and before.rollout is not None else ()
+    if snapshot.rollout is not None:
+        new = [happening for happening in snapshot.rollout.happenings if happening not in told]
+        lines += [f"{snapshot.name} rollout {one.reason}: {one.message}" for one in new]
+    return lines
+
+
+def json_lines(snapshot: Snapshot, _before: Snapshot | None) -> list[str]:
     """The whole snapshot as one JSON object with snake_case keys."""
-    return json.dumps(asdict(snapshot))
+    return [json.dumps(asdict(snapshot))]
 
 
 def table(snapshots: Sequence[Snapshot]) -> Table:
@@ -137,9 +157,29 @@ def table(snapshots: Sequence[Snapshot]) -> Table:
             snapshot.version,
             Text(snapshot.phase, style=_STYLE[snapshot.phase]),
             *_traffic_cells(snapshot),
-            snapshot.message,
+            _happening(snapshot),
         )
     return view
+
+
+def _happening(snapshot: Snapshot) -> Text:
+    """The model's message, below it what its rollout does or why it ended, its gates and a refused edit."""
+    told, rollout = Text(snapshot.message), snapshot.rollout
+    if rollout is None:
+        return told
+    if rollout.reason != _COMPLETE and rollout.stable is not None:
+        told.append(f"\n{rollout.reason}: {rollout.message}", style=_ROLLOUT_STYLE.get(rollout.reason, "yellow"))
+    for verdict in rollout.verdicts:
+        told.append(f"\n  {verdict.gate} ")
+        told.append(verdict.verdict, style=_VERDICT_STYLE[verdict.verdict])
+        told.append(f" {verdict.message}", style="dim")
+    if rollout.happenings and rollout.reason == _COMPLETE and rollout.previous is not None:
+        told.append(f"\n{rollout.message}", style="dim")
+    for note in rollout.notes:
+        told.append(f"\n{note}", style="dim")
+    if rollout.edit:
+        told.append(f"\nedit refused, what runs goes on: {rollout.edit}", style="bold red")
+    return told
 
 
 def _traffic_cells(snapshot: Snapshot) -> tuple[str, str, str, str, Text]:

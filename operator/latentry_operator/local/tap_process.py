@@ -1,4 +1,4 @@
-"""The tap as a child process of `latentry up`: started, kept running on the same ports, stopped."""
+"""The tap as a child process of `latentry up`: started, kept running on the same sockets, stopped."""
 
 import asyncio
 import contextlib
@@ -28,21 +28,35 @@ Report = Callable[[str], None]
 class TapProcess:
     """A tap that is started again, with growing waits, whenever it dies; an async context manager."""
 
-    def __init__(self, config: TapConfig, run_dir: Path, *, report: Report, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        config: TapConfig,
+        run_dir: Path,
+        *,
+        accepting: Callable[[], bool],
+        report: Report,
+        backoff: Backoff | None = None,
+    ) -> None:
         """
         Args:
-            config: with every port chosen, so that a restarted tap is found where it was.
-            run_dir: existing folder for ``tap.json`` (the configuration) and ``tap.log``.
+            config: with the listening sockets that it inherits and its admin port chosen, so that a restarted tap is
+                found where it was.
+            run_dir: existing folder for ``tap.json`` (the configuration), ``tap.log`` and control sockets.
+            accepting: whether it is to take clients, asked at each start.
             report: called with a sentence when the tap died and is started again.
             backoff: waits between restarts.
         """
         self._config = config
-        self._config_file = run_dir / "tap.json"
+        self._run_dir = run_dir
         self._log_file = run_dir / "tap.log"
+        self._accepting = accepting
         self._report = report
         self._backoff = backoff or Backoff()
         self._process: Process | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._starts = 0
+        self.control: str | None = None
+        """Where this tap takes orders; None while it does not run."""
 
     async def __aenter__(self) -> Self:
         """Starts the tap and returns when it listens.
@@ -50,7 +64,6 @@ class TapProcess:
         Raises:
             OperationFailed: it did not come to listen, with the end of its log.
         """
-        self._config_file.write_text(self._config.model_dump_json(by_alias=True, exclude_none=True, indent=2))
         try:
             await self._start()
         except BaseException:
@@ -69,15 +82,27 @@ class TapProcess:
         await self._stop_process()
 
     @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+    def restarts(self) -> int:
+        """Starts after the first one."""
+        return max(0, self._starts - 1)
+
+    def kill(self) -> None:
+        """Ends a process that does not do as it is told; another is started."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
     async def _start(self) -> None:
-        command = [sys.executable, "-m", "latentry_serving", "tap", "--config", str(self._config_file)]
+        control = self._run_dir / f"tap-{self._starts}.sock"  # each process its own: the last one's may be left over
+        self._starts += 1
+        config = self._config.model_copy(update={"accepting": self._accepting(), "control": str(control)})
+        config_file = self._run_dir / "tap.json"
+        config_file.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2))
+        command = [sys.executable, "-m", "latentry_serving", "tap", "--config", str(config_file)]
         with self._log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *bound_to_parent(command, os.getpid()), stdin=DEVNULL, stdout=PIPE, stderr=log, start_new_session=True
-            )
+                *bound_to_parent(command, os.getpid()), stdin=DEVNULL, stdout=PIPE, stderr=log,
+                start_new_session=True, pass_fds=[fd for fd in (config.http_fd, config.grpc_fd) if fd is not None],
+            )  # fmt: skip
         try:
             async with asyncio.timeout(START_SECONDS):
                 line = await _first_line(self._process)
@@ -87,6 +112,7 @@ class TapProcess:
             raise self._failure(f"the tap ended with exit code {await self._process.wait()}")
         if json.loads(line).get("event") != "listening":
             raise self._failure(f"the tap said {line!r} where it should say that it listens")
+        self.control = config.control
 
     async def _keep(self) -> None:
         loop, failures = asyncio.get_running_loop(), 0
@@ -94,6 +120,7 @@ class TapProcess:
             since, reason = loop.time(), "the tap could not be started"
             if self._process is not None:
                 reason = f"the tap ended with exit code {await self._process.wait()}"
+            self.control = None
             failures = self._backoff.failures(failures, loop.time() - since)
             delay = self._backoff.delay_seconds(failures)
             self._report(f"{reason}; starting it again in {delay:g} s")
@@ -106,7 +133,7 @@ class TapProcess:
                 await self._stop_process()
 
     async def _stop_process(self) -> None:
-        process, self._process = self._process, None
+        process, self._process, self.control = self._process, None, None
         if process is None or process.returncode is not None:
             return
         process.send_signal(signal.SIGTERM)

@@ -31,3 +31,11 @@ def test_a_real_listener_is_noticed() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         assert not is_free(listener.getsockname()[1])
+
+
+def test_a_port_that_is_given_back_is_given_again() -> None:
+    allocate = PortAllocator(free=lambda _: True)
+    first = allocate.take(9_400)
+    assert allocate.take(9_400) == 9_401
+    allocate.give_back(first)
+    assert allocate.take(9_400) == first

@@ -1,0 +1,113 @@
+"""``latentry rollout``: how a change stands, and what to do about it. Where a `latentry up` of this folder serves the
+model, it is asked."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from latentry_operator.plan.rollout.facts import Verb
+from latentry_serving.contract.errors import OperationFailed
+
+app = typer.Typer(no_args_is_help=True, help="Follow, pause, promote or undo the rollout of a model.")
+
+_HELP = {
+    Verb.PAUSE: "Stop where it is; failing gates still roll back.",
+    Verb.RESUME: "Go on after a pause, or judge a held candidate anew.",
+    Verb.ABORT: "Give the candidate up.",
+    Verb.PROMOTE: "Promote the candidate past its gates and steps.",
+    Verb.UNDO: "Go back to the revision that is kept.",
+    Verb.RETRY: "Try a rejected revision, or a refused edit, again.",
+}
+
+Name = Annotated[str, typer.Argument(help="The LatentModel's name.")]
+RunDir = Annotated[Path, typer.Option(help="Run folder of the `latentry up` that serves it on this machine.")]
+RUN_DIR = Path(".latentry/run")
+
+
+class Target(Protocol):
+    """Where the model runs."""
+
+    def status(self) -> str: ...
+    def command(self, verb: Verb) -> str: ...
+
+
+@app.command()
+def status(name: Name, run_dir: RunDir = RUN_DIR) -> None:
+    """Print where the rollout stands: which gate, which number, what is next."""
+    typer.echo(target(name, run_dir).status())
+
+
+def _commander(verb: Verb) -> Callable[..., None]:
+    def command(name: Name, run_dir: RunDir = RUN_DIR) -> None:
+        typer.echo(target(name, run_dir).command(verb))
+
+    return command
+
+
+for _verb, _help in _HELP.items():
+    app.command(_verb.value, help=_help)(_commander(_verb))
+
+
+def target(name: str, run_dir: Path) -> Target:
+    """Who is asked.
+
+    Raises:
+        OperationFailed: nobody here serves the model.
+    """
+    local = LocalTarget(run_dir / name)
+    if not local.serves():
+        raise OperationFailed(
+            f"no `latentry up` serves {name} from {run_dir}", remedy="run this where it was started, or give --run-dir"
+        )
+    return local
+
+
+class LocalTarget:
+    """A `latentry up` on this machine."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """
+        Args:
+            run_dir: the model's folder.
+        """
+        self._run_dir = run_dir
+
+    def serves(self) -> bool:
+        """Whether one answers here."""
+        from latentry_operator.local.control import listens
+
+        return listens(self._run_dir)
+
+    def status(self) -> str:
+        """Where the rollout stands."""
+        return text(self._ask("status"))
+
+    def command(self, verb: Verb) -> str:
+        """What came of a command, and where the rollout stands."""
+        return text(self._ask(verb.value))
+
+    def _ask(self, what: str) -> dict[str, Any]:
+        from latentry_operator.local.control import ask
+
+        return ask(self._run_dir, what)
+
+
+def text(answer: dict[str, Any]) -> str:
+    """An answer for people: what was done, then where the rollout stands, one line for each gate."""
+    rollout = answer["rollout"]
+    lines: list[str] = list(answer["said"])
+    if rollout is None:
+        return "\n".join([*lines, "nothing has been looked at yet"])
+    for role in ("stable", "candidate", "previous"):
+        if revision := rollout[role]:
+            share = ", has the traffic" if rollout["serving"] == revision["revision"] else ""
+            lines.append(f"{role:<10} {revision['revision']}, version {revision['version']}{share}")
+    lines.append(f"{'state':<10} {rollout['reason']}: {rollout['message']}")
+    gates = (f"{gate['gate']} {gate['verdict']} ({gate['reason']}): {gate['message']}" for gate in rollout["verdicts"])
+    lines += [f"{'gate':<10} {gate}" for gate in gates]
+    lines += [f"{'note':<10} {note}" for note in rollout["notes"]]
+    if rollout["edit"]:
+        lines.append(f"{'edit':<10} refused: {rollout['edit']}")
+    return "\n".join(lines)
