@@ -1,0 +1,169 @@
+"""From taps to evidence. Covered: stages, lost memory, other revisions, stable without traffic, contracts and batch
+sizes, spaces, golden probes, monitors, pairs remembered and explained, and when a comparison starts."""
+
+from dataclasses import replace
+
+import pytest
+
+from latentry_operator.plan.evidence import Reading, Remembered, changes, look
+from latentry_operator.plan.evidence_compare import Carry, compare_next
+from latentry_operator.plan.rollout.facts import Evidence, ProbeResult
+from latentry_serving.contract.metrics import ProbeOutcome
+
+
+@pytest.fixture
+def reading(said, words):
+    def at(now: float, stable: int | None, candidate: int | None, stage: str = "v2/1.0", **more) -> Reading:
+        """Requests that each revision's one tap has counted; None for one that is silent."""
+        uptime = 1000 + now
+        old = {"s": said(stable, uptime=uptime, contract=words.contract(words.stable))} if stable is not None else {}
+        new = (
+            {"c": said(candidate, uptime=uptime, contract=words.contract(words.candidate))}
+            if candidate is not None
+            else {}
+        )
+        return Reading(stage, now, "v1", "v2", old, new, **more)
+
+    return at
+
+
+def test_without_a_candidate_nothing_is_known_or_remembered(reading) -> None:
+    known, _ = look(Remembered(), reading(0, 5, 5))
+    assert look(known, reading(1, 6, 6, stage="")) == (Remembered(), Evidence())
+
+
+def test_counts_of_a_stage(reading) -> None:
+    known, evidence = look(Remembered(), reading(0, 100, 5))
+    assert (evidence.stage, evidence.traffic.requests, evidence.stable_traffic.requests) == ("v2/1.0", 0, 0)
+    known, evidence = look(known, reading(1, 190, 15))
+    assert (evidence.traffic.requests, evidence.stable_traffic.requests) == (10, 90)
+    # The stage changed after that look: what came since belongs to the new one.
+    known, evidence = look(known, reading(2, 200, 40, stage="v2/2.0"))
+    assert (evidence.stage, evidence.traffic.requests, evidence.stable_traffic.requests) == ("v2/2.0", 25, 10)
+    assert look(Remembered(), reading(3, 300, 90, stage="v2/2.0"))[1].traffic.requests == 0  # memory was lost
+
+
+def test_another_candidate_begins_from_nothing(reading, words) -> None:
+    known, _ = look(Remembered(), reading(0, 100, 5))
+    known, evidence = look(known, replace(reading(1, 110, 50, stage="v3/0.0"), candidate_revision="v3"))
+    assert (evidence.traffic.requests, evidence.stable_traffic.requests) == (0, 0)
+
+
+@pytest.mark.parametrize(("during", "expected"), [(400, 1_000_400), (5_000, 5_000)])
+def test_where_stable_serves_nobody_its_time_before_counts(reading, during: int, expected: int) -> None:
+    known, _ = look(Remembered(), reading(0, 1_000_000, 0, stage="v2/0.0"))
+    known, _ = look(known, reading(1, 1_000_000 + during, 0, stage="v2/0.0"))
+    _, evidence = look(known, reading(2, 1_000_000 + during + 3, 70, stage="v2/1.0", stable_serves=False))
+    assert (evidence.traffic.requests, evidence.stable_traffic.requests) == (70, expected)
+
+
+def test_a_dead_stable_revision_keeps_its_counts_and_contract(reading) -> None:
+    known, _ = look(Remembered(), reading(0, 100, 0))
+    known, before = look(known, reading(1, 150, 10))
+    _, evidence = look(known, reading(2, None, 20))
+    assert (evidence.stable_traffic.requests, evidence.traffic.requests) == (50, 20)
+    assert evidence.changes == before.changes == ()
+    assert evidence.stable_monitor is None
+
+
+def test_the_first_revision_has_nothing_to_be_compared_with(reading) -> None:
+    _, evidence = look(Remembered(), replace(reading(0, None, 5), stable_revision=""))
+    assert (evidence.stable_traffic, evidence.changes, evidence.pairs) == (None, None, None)
+
+
+def test_contracts(words) -> None:
+    old = words.contract(words.stable)
+    assert changes(old, words.contract(words.candidate)) == ()
+    for told in (None, words.contract(words.candidate, batch=None)):
+        assert changes(old, told) is None
+        assert changes(told, old) is None
+    renamed = changes(old, words.contract(words.candidate, model="other"))
+    assert [(one.path, one.breaking) for one in renamed] == [("operations.encode.model", True)]
+    smaller, larger = (changes(old, words.contract(words.candidate, batch=size))[0] for size in (4, 16))
+    assert (smaller.path, smaller.breaking) == ("operations.encode.maxBatchSize", True)
+    assert not larger.breaking
+    assert changes(old, words.contract(words.candidate, space="b"))[0].path == "embeddingSpace"
+
+
+def test_spaces_and_golden_probes(said, words) -> None:
+    stable = {"s": said(contract=words.contract(words.stable))}
+    bad = said(contract=words.contract(words.candidate, space="b"), probe=ProbeOutcome.NON_FINITE)
+    good = said(probe=ProbeOutcome.PASSED)
+    _, evidence = look(Remembered(), Reading("v2/0.0", 0, "v1", "v2", stable, {"a": good, "b": bad}))
+    assert (evidence.stable_space, evidence.candidate_space) == ("a", "b")
+    assert [(fact.operation, fact.result) for fact in evidence.golden] == [("encode", ProbeResult.FAILED)]
+
+
+def test_scores_since_the_stage_began(said) -> None:
+    def at(now: float, scored: int, anomalous: int) -> Reading:
+        return Reading("v2/1.0", now, "v1", "v2", {}, {"c": said(scores=(scored, anomalous), uptime=100 + now)})
+
+    known, _ = look(Remembered(), at(0, 50, 5))
+    _, evidence = look(known, at(1, 80, 7))
+    assert (evidence.monitor.scored, evidence.monitor.anomalous) == (30, 2)
+
+
+@pytest.fixture
+def with_comparison(said, words):
+    def at(comparison, stable: bool = True, **more) -> Reading:
+        old = {"s": said(contract=words.contract(words.stable))} if stable else {}
+        new = {"c": said(contract=words.contract(words.candidate), comparison=comparison)}
+        return Reading("v2/0.0", 0.0, "v1", "v2", old, new, **more)
+
+    return at
+
+
+def test_pairs_and_why_there_are_none(with_comparison, words) -> None:
+    known, evidence = look(Remembered(), with_comparison(None, problem="stable is mute"))
+    assert (evidence.pairs, evidence.pairs_problem) == (None, "stable is mute")
+    done = words.comparison("done", words.result("alignable", map_bytes=99))
+    known, evidence = look(known, with_comparison(done, urls={"c": "http://c"}))
+    assert (evidence.pairs.count, evidence.pairs.cosine.low) == (80, 0.985)
+    assert evidence.pairs.map_uri == "http://c/compare/map.npy"
+    for nothing in (None, words.comparison("failed"), words.comparison("done", words.result(), digest=words.candidate)):
+        assert look(known, with_comparison(nothing))[1].pairs == evidence.pairs
+    assert look(known, with_comparison(words.comparison("failed")))[1].pairs_problem == "why"
+
+
+def test_a_comparison_with_another_bundle_says_nothing(with_comparison, words) -> None:
+    other = words.comparison("done", words.result(), digest=words.candidate)
+    assert look(Remembered(), with_comparison(other))[1].pairs is None
+
+
+START = Carry("s", "c")
+
+
+@pytest.mark.parametrize(
+    ("state", "space", "ago", "expected"),
+    [
+        ("idle", None, None, START),
+        ("running", None, None, None),
+        ("failed", None, 5.0, None),
+        ("failed", None, 16.0, START),
+        ("failed", "undecided", 16.0, START),
+        ("done", "same", 9_999.0, None),
+        ("done", "reindex", 9_999.0, None),
+        ("done", "undecided", 59.0, None),
+        ("done", "undecided", 61.0, START),
+    ],
+)
+def test_when_a_comparison_starts(with_comparison, words, state, space, ago, expected) -> None:
+    result = words.result(space) if space else None
+    digest = words.stable if state != "idle" else None
+    given = with_comparison(words.comparison(state, result, ago, digest))
+    assert compare_next(given.stable, given.candidate) == expected
+
+
+def test_when_no_comparison_starts(with_comparison, said, words) -> None:
+    given = with_comparison(None)
+    assert compare_next(given.stable, given.candidate) == START
+    assert compare_next({}, given.candidate) is None
+    assert compare_next(given.stable, {}) is None
+    declared = {"c": said(contract=words.contract(words.candidate, space="new"))}
+    assert compare_next(given.stable, declared) is None
+    mute = {"c": said(contract=words.contract(words.candidate, batch=None))}
+    assert compare_next(given.stable, mute) is None
+    running = given.candidate | {"d": said(comparison=words.comparison("running", ago=None))}
+    assert compare_next(given.stable, running) is None
+    old = with_comparison(words.comparison("done", words.result(), 5.0, words.candidate))
+    assert compare_next(old.stable, old.candidate) == START
