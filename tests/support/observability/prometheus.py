@@ -13,12 +13,17 @@ from observability.server import Server, eventually
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """One target: its address and path, and the labels that a PodMonitor would add (namespace, pod, ...)."""
+    """One target: its address and path, and the labels that a PodMonitor would add (namespace, pod, ...).
+
+    Attributes:
+        keep: names of the metrics that are kept; empty keeps all.
+    """
 
     job: str
     address: str
     path: str = "/metrics"
     labels: Mapping[str, str] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Series:
 
 
 class Prometheus(Server):
-    """Prometheus over ``scrapes`` with ``rules``, every ``seconds``."""
+    """Prometheus over ``scrapes`` with ``rules``, every ``seconds``; samples older than the lookback are forgotten."""
 
     def __init__(
         self,
@@ -39,9 +44,11 @@ class Prometheus(Server):
         rules: Sequence[Path] = (),
         alertmanager: str | None = None,
         seconds: float = 1,
+        lookback_seconds: float = 300,
     ) -> None:
         super().__init__("prometheus", folder, "/-/ready")
         every = f"{round(seconds * 1000)}ms"
+        self._lookback = f"{round(lookback_seconds * 1000)}ms"
         config: dict[str, Any] = {
             "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
             "rule_files": [str(path) for path in rules],
@@ -59,6 +66,7 @@ class Prometheus(Server):
             f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address={self.address}",
             "--enable-feature=exemplar-storage,native-histograms",
+            f"--query.lookback-delta={self._lookback}",
             "--rules.alert.resend-delay=1s",
             "--log.level=warn",
         ]
@@ -90,7 +98,9 @@ class Prometheus(Server):
 
 def _job(name: str, scrapes: Sequence[Scrape]) -> dict[str, Any]:
     mine = [scrape for scrape in scrapes if scrape.job == name]
+    keep = {"source_labels": ["__name__"], "regex": "|".join(mine[0].keep), "action": "keep"}
     return {
+        "metric_relabel_configs": [keep] if mine[0].keep else [],
         "job_name": name,
         "honor_labels": True,
         "metrics_path": mine[0].path,
