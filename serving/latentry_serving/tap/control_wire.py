@@ -13,7 +13,6 @@ ANSWER_SECONDS = 5.0
 """How long an answer may take, save to a command that says how long it takes."""
 _MOST_DESCRIPTORS = 253  # SCM_MAX_FD
 _MOST_BYTES = 65_536
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class ControlWire:
@@ -111,11 +110,11 @@ class ControlWire:
     def _read(self) -> bool:
         """Reads what is there; False at the end."""
         try:
-            data, descriptors, _flags, _address = socket.recv_fds(
-                self._sock, _MOST_BYTES, _MOST_DESCRIPTORS, _CLOSE_ON_EXEC
-            )
+            data, descriptors, _flags, _address = socket.recv_fds(self._sock, _MOST_BYTES, _MOST_DESCRIPTORS)
         except BlockingIOError:
             return True
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         self._descriptors += descriptors
         self._buffer += data
         return bool(data)

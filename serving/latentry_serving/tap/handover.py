@@ -8,7 +8,7 @@ are told to go (GOAWAY), and come back through the listening socket.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from latentry_serving.contract.errors import OperationFailed
@@ -28,7 +28,7 @@ class Handover:
     ended: int
     left: int
     problem: str = ""
-    """Why it went no further; then this tap accepts clients again."""
+    """Why it went no further; then this tap accepts clients as before."""
 
 
 async def hand_over(forwarder: Forwarder, to: str, seconds: float, clock: Callable[[], float]) -> Handover:
@@ -42,27 +42,30 @@ async def hand_over(forwarder: Forwarder, to: str, seconds: float, clock: Callab
     try:
         wire = await ControlWire.connect(to)
     except OSError as error:
-        return _gone_wrong(forwarder, None, f"{to}: {error.strerror or error}")
+        return Handover(0, 0, len(forwarder.connections), problem=f"{to}: {error.strerror or error}")
     departure = Departure(lambda: forwarder.connections, clock, _mover(wire))
+    problem = ""
     try:
         await wire.ask({"do": "accept"})
-        forwarder.doors.stop_accepting()
-        await departure.run(seconds)
+        await _without_doors(forwarder, departure.run(seconds))
     except (OSError, OperationFailed) as error:
-        await forwarder.doors.accept()
-        return _gone_wrong(forwarder, departure, str(error))
+        problem = f"{to}: {error}"
+        log.warning("handover stopped: %s", problem)
     finally:
         wire.close()
     left = len(forwarder.connections)
-    return Handover(moved=departure.moved, ended=departure.seen - departure.moved - left, left=left)
+    ended = max(departure.seen - departure.moved - left, 0)  # of those left some may have come while it began
+    return Handover(moved=departure.moved, ended=ended, left=left, problem=problem)
 
 
-def _gone_wrong(forwarder: Forwarder, departure: Departure | None, problem: str) -> Handover:
-    log.warning("handover stopped: %s", problem)
-    left, moved, seen = len(forwarder.connections), 0, len(forwarder.connections)
-    if departure is not None:
-        moved, seen = departure.moved, max(departure.seen, left + departure.moved)
-    return Handover(moved=moved, ended=seen - moved - left, left=left, problem=problem)
+async def _without_doors(forwarder: Forwarder, departing: Awaitable[None]) -> None:
+    """Stops accepting clients; accepts them again when the other tap fails."""
+    forwarder.doors.stop_accepting()
+    try:
+        await departing
+    except (OSError, OperationFailed):
+        await forwarder.doors.accept()
+        raise
 
 
 def _mover(wire: ControlWire) -> Move:
