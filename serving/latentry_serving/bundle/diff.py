@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from latentry_serving.contract.compatibility import Change, Effect, batch_change, contract_changes
 from latentry_serving.bundle.profile import BundleProfile, load_profile
 from latentry_serving.bundle.recorded import largest_difference, load_golden
 from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence
 from latentry_serving.bundle.store import file_digest, load_manifest
 from latentry_serving.bundle.summary import read_config
 from latentry_serving.bundle.tensors import Array
+from latentry_serving.contract.compatibility import Change, Effect, batch_change, contract_changes
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.contract.manifest import MANIFEST_FILE, REPOSITORY_FOLDER, BundleManifest, Sha256
 from latentry_serving.contract.operations import Operation

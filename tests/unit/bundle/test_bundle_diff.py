@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from latentry_serving.bundle.build import build_bundle
-from latentry_serving.contract.compatibility import contract_changes
 from latentry_serving.bundle.diff import diff_bundles
 from latentry_serving.bundle.spec import BundleSpec
 from latentry_serving.bundle.store import load_manifest
+from latentry_serving.contract.compatibility import contract_changes
 from latentry_serving.contract.errors import InvalidInput
 from latentry_serving.contract.manifest import Contract
 
