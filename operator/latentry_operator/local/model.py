@@ -15,12 +15,13 @@ from typing import Any
 
 import httpx
 
+from latentry_operator.local.admin_door import AdminDoor
 from latentry_operator.local.control import ControlServer
 from latentry_operator.local.evidence import EvidenceReader
 from latentry_operator.local.ports import PortAllocator
 from latentry_operator.local.revision import POLL_SECONDS, LocalRevision, Site
 from latentry_operator.local.snapshot import Addresses, Phase, RevisionView, Snapshot, Traffic
-from latentry_operator.local.story import EDIT_REFUSED, EDIT_TAKEN, Story
+from latentry_operator.local.story import EDIT_REFUSED, EDIT_TAKEN, SWITCH_FAILED, Story
 from latentry_operator.local.wanted import Wanted
 from latentry_operator.plan.rollout.facts import Command, Evidence, RolloutFacts, Verb
 from latentry_operator.plan.rollout.machine import Decision, Desired, advance
@@ -44,9 +45,8 @@ class Place:
 
     Attributes:
         name: the model's.
-        http, grpc: where clients reach it.
-        admin_port: first port tried for the taps' admin APIs.
-        page: URL of this model on the page, and ``metrics`` that of its metrics there.
+        http, grpc, admin: where clients and Prometheus reach it.
+        page: URL of this model on the page.
         run_dir: a folder of this model's own for logs and generated files; removed after a clean stop.
         triton_traces: where Triton's own spans go, None for nowhere.
     """
@@ -54,9 +54,8 @@ class Place:
     name: str
     http: Address
     grpc: Address
-    admin_port: int
+    admin: Address
     page: str
-    metrics: str
     run_dir: Path
     triton_traces: TraceExport | None = None
 
@@ -95,7 +94,7 @@ class LocalModel:
         self._commanding, self._looked = asyncio.Lock(), asyncio.Event()
         self._wake = asyncio.Event()
         self._story = Story(self._view, clock)
-        addresses = Addresses(http=str(place.http), grpc=str(place.grpc), admin="", page=place.page)
+        addresses = Addresses(str(place.http), str(place.grpc), str(place.admin), place.page)
         self.snapshot = Snapshot(place.name, first.plan.version, Phase.STARTING, "preparing", addresses)
         self.failure: LatentryError | None = None
 
@@ -162,7 +161,8 @@ class LocalModel:
         async with AsyncExitStack() as stack:
             http = stack.enter_context(closing(bind(place.http, "http")))
             grpc = stack.enter_context(closing(bind(place.grpc, "grpc")))
-            site = Site(self._install, http, grpc, place.admin_port, self._ports, place.run_dir, place.triton_traces)
+            door = await stack.enter_async_context(AdminDoor(bind(place.admin, "admin")))
+            site = Site(self._install, http, grpc, place.admin.port, self._ports, place.run_dir, place.triton_traces)
             stack.push_async_callback(self._stop_all)
             await stack.enter_async_context(ControlServer(place.run_dir, self))
             client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
@@ -171,6 +171,8 @@ class LocalModel:
             while True:
                 self._wake.clear()
                 await self._look(site, client, evidence)
+                if (shown := self._shown()) is not None:
+                    door.lead_to(shown.admin)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
                         await self._wake.wait()
@@ -228,7 +230,7 @@ class LocalModel:
             else:
                 await old.hand_over(new)
         except OperationFailed as error:
-            _log.warning("%s: %s", name, error)
+            self._story.tell("Warning", SWITCH_FAILED, str(error))
             return
         self._serving = name
 
@@ -261,27 +263,30 @@ class LocalModel:
             raise OperationFailed(state.held.message, remedy=f"see the logs in {self._place.run_dir}, or edit the file")
 
     async def _report(self, decision: Decision, client: httpx.AsyncClient) -> None:
-        state = decision.state
         rollout = self._story.view(decision, serving=self._serving, edit=self._edit, notes=self._wanted.notes)
-        shown = self._revisions.get(self._serving or state.candidate)
+        shown = self._shown()
         if shown is None:
             self._update(rollout=rollout)
             return
-        addresses = self.snapshot.addresses
-        changes: dict[str, Any] = {
-            "rollout": rollout,
-            "version": shown.wanted.plan.version,
-            "addresses": replace(addresses, admin=str(shown.admin)) if addresses is not None else None,
-        }
+        changes: dict[str, Any] = {"rollout": rollout, "version": shown.wanted.plan.version}
         if not self._serving:
             self._update(**changes, message=shown.message or "golden outputs are checked")
         elif shown.ready:
             traffic = await self._traffic(client, shown.admin)
             self._update(**changes, phase=Phase.READY, was_ready=True, message=self._where(), traffic=traffic)
         else:
-            lost = self.snapshot.phase is Phase.READY
-            interruptions = self.snapshot.interruptions + lost
-            self._update(**changes, phase=Phase.RESTARTING, message=shown.message, interruptions=interruptions)
+            self._update(**changes, **self._not_ready(shown))
+
+    def _not_ready(self, shown: LocalRevision) -> dict[str, Any]:
+        lost = self.snapshot.phase is Phase.READY
+        message = shown.message or "golden outputs are not the recorded ones"
+        interruptions = self.snapshot.interruptions + lost
+        return {"phase": Phase.RESTARTING, "message": message, "interruptions": interruptions}
+
+    def _shown(self) -> LocalRevision | None:
+        """The revision that the model's figures are of: the one with the traffic, before it the first one."""
+        candidate = self._state.candidate if self._state is not None else ""
+        return self._revisions.get(self._serving or candidate)
 
     async def _traffic(self, client: httpx.AsyncClient, admin: Address) -> Traffic | None:
         try:
@@ -293,14 +298,17 @@ class LocalModel:
 
     def _where(self) -> str:
         place = self._place
-        return f"HTTP {place.http}  gRPC {place.grpc}  metrics {place.metrics}  page {place.page}"
+        return f"HTTP {place.http}  gRPC {place.grpc}  metrics http://{place.admin}/metrics  page {place.page}"
 
     def _view(self, revision: str) -> RevisionView | None:
         wanted = self._plans.get(revision)
         return wanted.view if wanted is not None else None
 
     def _on_change(self) -> None:
-        """A revision broke or came up: looked at now, not at the next turn."""
+        """A revision broke or came up: told now and looked at now, not at the next turn."""
+        serving = self._revisions.get(self._serving)
+        if serving is not None and not serving.ready and self.snapshot.phase is Phase.READY:
+            self._update(**self._not_ready(serving))
         self._wake.set()
 
     def _update(self, **changes: Any) -> None:

@@ -86,16 +86,20 @@ def _rollout(view: RolloutView | None) -> PageRollout | None:
     """What the page shows of a rollout: one that is under way, was given up or may be undone."""
     if view is None or view.stable is None:
         return None
-    new, old = view.candidate or view.stable, view.stable if view.candidate else view.previous
-    message = f"The last edit of the file was refused: {view.edit}" if view.edit else view.message
-    if old is None and not (view.edit or view.rejected):
+    if view.candidate is not None:
+        old, new, share = view.stable.version, view.candidate.version, view.weight / 100
+    elif view.rejected_version:
+        old, new, share = view.stable.version, view.rejected_version, 0.0
+    elif view.previous is not None or view.edit:
+        old, new, share = (view.previous or view.stable).version, view.stable.version, None
+    else:
         return None
     return PageRollout(
         state="EditRefused" if view.edit else view.reason,
-        message=message,
-        from_version=old.version if old is not None else new.version,
-        to_version=new.version,
-        share=view.weight / 100 if view.candidate else None,
+        message=f"The last edit of the file was refused: {view.edit}" if view.edit else view.message,
+        from_version=old,
+        to_version=new,
+        share=share,
         since_seconds=view.since,
     )
 

@@ -90,7 +90,7 @@ class LocalRevision:
         self._answers = False
         self._seen_answering = False
         self._breaks = 0
-        self._refused = ""
+        self._refused, self._killed_for = "", ""
         self._tap: TapProcess | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -149,8 +149,7 @@ class LocalRevision:
             return
         try:
             moved = await ask(mine, "hand over", to=its, seconds=HAND_OVER_SECONDS)
-        except OperationFailed as error:
-            _log.warning("the tap of %s does not hand its clients over: %s", self.name, error)
+        except OperationFailed:
             if self._tap is not None:
                 self._tap.kill()  # or it would go on taking clients; it is started again, and takes none then
             await ask(its, "accept")
@@ -267,14 +266,15 @@ class LocalRevision:
             self._refused = f"{told}; look for a leak, or raise the limit"
             self._changed()
         if used > limit.count and pid == server.state.pid:
-            _log.warning("%s: %s; it is killed, as a container would be", self.name, told)
+            self._killed_for = f"{told} and is killed, as a container would be"
             memory.kill(pid)
 
     def _on_triton(self, state: ServerState) -> None:
         if state.phase is TritonPhase.STARTING and not self._seen_answering:
             self._tell(state.text)
         elif state.phase is TritonPhase.WAITING:
-            self._on_trouble(state.text.splitlines()[0])
+            why, self._killed_for = self._killed_for, ""
+            self._on_trouble(why or state.text.splitlines()[0])
 
     def _on_trouble(self, reason: str) -> None:
         """Triton or the tap broke: known at once, before the next poll would see it."""

@@ -82,7 +82,7 @@ class RolloutView:
         weight: the candidate's share of the traffic, percent.
         since: Unix time at which the phase began.
         edit: why the last edit of the file was refused, empty when it was not.
-        rejected: the revision that was given up, empty for none.
+        rejected: the revision that was given up, empty for none, and ``rejected_version`` its bundle's version.
         notes: what of the spec is carried out otherwise on one machine.
         happenings: the last ones, the oldest first.
     """
@@ -99,6 +99,7 @@ class RolloutView:
     verdicts: tuple[VerdictView, ...] = ()
     edit: str = ""
     rejected: str = ""
+    rejected_version: str = ""
     notes: tuple[str, ...] = ()
     happenings: tuple[HappeningView, ...] = ()
 

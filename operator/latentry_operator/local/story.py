@@ -10,6 +10,7 @@ KEPT = 50
 """Happenings that are shown; older ones are forgotten."""
 EDIT_REFUSED = "EditRefused"
 EDIT_TAKEN = "EditTaken"
+SWITCH_FAILED = "SwitchFailed"
 """Happenings beside those of the policy, see plan/rollout/reasons.py."""
 
 
@@ -52,6 +53,8 @@ class Story:
             notes: what is carried out otherwise.
         """
         state, summary = decision.state, decision.summary
+        rejected = state.rejection.revision if state.rejection is not None else ""
+        given_up = self._name_of(rejected)
         return RolloutView(
             phase=state.phase,
             reason=summary.reason,
@@ -66,7 +69,8 @@ class Story:
                 VerdictView(result.gate, result.verdict, result.reason, result.message) for result in decision.results
             ),
             edit=edit,
-            rejected=state.rejection.revision if state.rejection is not None else "",
+            rejected=rejected,
+            rejected_version=given_up.version if given_up is not None else "",
             notes=notes,
             happenings=tuple(self._happenings),
         )

@@ -179,9 +179,8 @@ def _place(name: str, settings: UpSettings, allocate: PortAllocator, page: Addre
         name=name,
         http=Address(host=HOST, port=allocate.take(settings.http_port)),
         grpc=Address(host=HOST, port=allocate.take(settings.grpc_port)),
-        admin_port=settings.admin_port,
+        admin=Address(host=HOST, port=allocate.take(settings.admin_port)),
         page=f"http://{page}/#{name}",
-        metrics=f"http://{page}/models/{name}/metrics",
         run_dir=settings.run_dir / name,
         triton_traces=None if url is None else TraceExport(url, name),
     )
