@@ -82,8 +82,8 @@ def test_up_answers_no_other_name_than_this_machine(up: tuple[TestClient, list[s
             ("EditRefused", "The last edit of the file was refused: no bundle", "1", "1", None),
         ),
         (
-            replace(ON_TRIAL, reason="Rejected", candidate=None, rejected="one-2"),
-            ("Rejected", "watched", "1", "1", None),
+            replace(DONE, reason="Rejected", rejected="one-2", rejected_version="2"),
+            ("Rejected", "watched", "1", "2", 0.0),
         ),
     ],
 )
