@@ -28,7 +28,8 @@ Images = NDArray[np.float32]
 
 NAME = "digits-vae"
 SPACE = "digits-vae-1"
-HELD_OUT = 300
+OUTPUTS = {"encode": "posterior_mean", "score": "reconstruction_error"}
+"""Operation -> the output that users read."""
 DARK_SHARE = 0.1
 """Of the digits: those with most ink, which a bad version's own reference lacks."""
 _OPSET = 18
@@ -48,10 +49,15 @@ class Networks:
         return int(self.encoder.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
 
 
-def digits() -> Images:
-    """All real digits [1797, 1, 8, 8] in [0, 1], in an order without writers; the last ``HELD_OUT`` are for traffic."""
-    images = (load_digits().images / 16).astype(np.float32)[:, None]
-    return images[np.random.Generator(np.random.PCG64(1)).permutation(len(images))]
+def digits(copies: int, seed: int) -> Images:
+    """Real digits [1797 * copies, 1, 8, 8] in [0, 1], shuffled, each pixel dithered by up to half a grey level of 16.
+
+    So no picture is like another: repeated ones are drift, and traffic of a few hundred pictures repeats them.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    levels = np.repeat(load_digits().images[:, None], copies, axis=0)[rng.permutation(1797 * copies)]
+    images: Images = ((levels + rng.uniform(-0.5, 0.5, levels.shape)) / 16).clip(0, 1).astype(np.float32)
+    return images
 
 
 def ink(images: Images) -> NDArray[np.float32]:
@@ -282,9 +288,17 @@ def run(model: ModelProto, rows: NDArray[Any]) -> list[NDArray[np.float32]]:
     return outputs
 
 
-def expected_means(bundle: Path, images: Images) -> NDArray[np.float32]:
-    """What ``encode`` of a bundle answers to each image: posterior means [n, d]."""
-    return run(networks_of(bundle).encoder, images)[0]
+def expected(bundle: Path, images: Images) -> dict[str, NDArray[np.float32]]:
+    """What a bundle answers to each image: posterior means [n, d] of ``encode``, errors [n, 1] of ``score``."""
+    import onnxruntime
+
+    found = {}
+    for operation, output in OUTPUTS.items():
+        path = bundle / REPOSITORY_FOLDER / f"{NAME}_{operation}" / "1" / "model.onnx"
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        parts = [images[start : start + 512] for start in range(0, len(images), 512)]
+        found[operation] = np.concatenate([session.run([output], {session.get_inputs()[0].name: p})[0] for p in parts])
+    return found
 
 
 def _both(networks: Networks) -> tuple[ModelProto, ModelProto]:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from bench.rollouts_traffic import Call, Harm, Traffic, harm
 
 LATENTRY = Path(sys.executable).parent / "latentry"
 READY_SECONDS = 120.0
-_STEP = 40
-"""Between the first ports that two runs of this process try."""
+_FIRST_PORT, _STEP = 20_000, 40
+"""Of the first run of process 0, and between two runs of a process: the next free ports from there are taken."""
 _counter = itertools.count()
 
 VERDICTS = {"Promoted": "promoted", "CandidateRejected": "rolled back", "RolloutHeld": "held"}
@@ -136,7 +137,6 @@ class Rollouts:
     name: str
     spec: Mapping[str, Any]
     slow_seconds: float
-    first_port: int = 21_000
     settle_seconds: float = 3.0
     said: list[dict[str, Any]] = field(default_factory=list)
 
@@ -149,7 +149,7 @@ class Rollouts:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write(bundle)
-        up = Up(self.folder / f"{self.name}.yaml", self.first_port + _STEP * next(_counter))
+        up = Up(self.folder / f"{self.name}.yaml", _FIRST_PORT + os.getpid() % 10_000 + _STEP * next(_counter))
         try:
             assert up.wait(lambda s: s["phase"] in ("Ready", "Failed"), READY_SECONDS), up.latest
             assert up.latest["phase"] == "Ready", up.latest

@@ -1,11 +1,12 @@
 """Users of a model that is being replaced: several clients of both protocols that check every answer they get.
 
-A request is harmed when it got no answer or an error, when the posterior mean it got is not finite or neither the one
+A request is harmed when it got no answer or an error, when the vector or score it got is not finite or neither the one
 of the stable version nor that of a good candidate, or when it took longer than the latency objective allows while the
 version on trial had the traffic.
 """
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ import httpx
 import numpy as np
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
+from bench.rollouts_bundles import OUTPUTS
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
@@ -24,7 +26,6 @@ Array = NDArray[np.float32]
 TOLERANCE = 2e-3
 """Largest difference of two answers that are the same: float32 in another order of batches stays far below."""
 CALL_SECONDS = 20.0
-OUTPUT = "posterior_mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,8 @@ class Traffic:
     """Clients at a steady pace, each in a thread of its own, all with real digits.
 
     Attributes:
-        images: [n, 1, 8, 8], sent one by one, in each client's own random order.
-        expected: version -> the posterior means [n, d] that are right.
+        images: [n, 1, 8, 8], sent one by one, each by one client; from the start again after the last.
+        expected: version -> operation -> the answers [n, d] that are right.
         per_second: of each client.
     """
 
@@ -100,7 +101,7 @@ class Traffic:
     grpc: str
     model: str
     images: Array
-    expected: Mapping[str, Array]
+    expected: Mapping[str, Mapping[str, Array]]
     per_second: float = 25.0
     calls: list[Call] = field(default_factory=list)
     """Appended to by the clients' threads, in the order in which calls end."""
@@ -133,57 +134,69 @@ class Traffic:
     def _client(self, index: int, name: str, kind: Callable[["Traffic"], Any]) -> None:
         try:
             with contextlib.closing(kind(self)) as client:
-                self._send(index, name, client.encode)
+                self._send(index, name, client)
         except Exception as error:  # noqa: BLE001 - told by `running`
             self._broken.append(error)
 
-    def _send(self, index: int, name: str, encode: Callable[[Array], Array]) -> None:
-        rng = np.random.Generator(np.random.PCG64(index))
+    def _send(self, index: int, name: str, client: Any) -> None:
+        rows = itertools.cycle(range(index, len(self.images), len(CLIENTS)))
         due = time.monotonic() + index / (self.per_second * len(CLIENTS))
         while not self._stop.wait(max(0.0, due - time.monotonic())):
-            row = int(rng.integers(len(self.images)))
+            row = next(rows)
             began, since = time.time(), time.monotonic()
             try:
-                answer, problem = self._judge(row, encode(self.images[row : row + 1]))
+                answer, problem = self._judge(row, client.operation, client.call(self.images[row : row + 1]))
             except Exception as error:  # noqa: BLE001 - whatever a client library raises is a failed request
                 answer, problem = "", f"{type(error).__name__}: {error}".splitlines()[0]
             self.calls.append(Call(name, began, time.monotonic() - since, answer, problem))
             # Nobody catches up after a slow answer: that would be a burst no user makes.
             due = max(due + 1 / self.per_second, time.monotonic())
 
-    def _judge(self, row: int, mean: Array) -> tuple[str, str]:
-        if not np.isfinite(mean).all():
+    def _judge(self, row: int, operation: str, found: Array) -> tuple[str, str]:
+        if not np.isfinite(found).all():
             return "", "answer is not finite"
-        for version, right in self.expected.items():
-            if mean.shape == (1, right.shape[1]) and np.abs(mean[0] - right[row]).max() <= TOLERANCE:
+        for version, answers in self.expected.items():
+            right = answers[operation][row]
+            if found.shape == (1, *right.shape) and (np.abs(found[0] - right) <= TOLERANCE * (1 + np.abs(right))).all():
                 return version, ""
-        return "", "answer is another embedding"
+        return "", "answer is another one"
 
 
 class _Grpc:
     """tritonclient over one HTTP/2 connection."""
 
+    operation = "encode"
+
     def __init__(self, traffic: Traffic) -> None:
         self._client = grpc_client.InferenceServerClient(traffic.grpc)
-        self._model = f"{traffic.model}_encode"
+        self._model = f"{traffic.model}_{self.operation}"
 
-    def encode(self, image: Array) -> Array:
+    def call(self, image: Array) -> Array:
         result = self._client.infer(self._model, [_tensor(grpc_client, image)], client_timeout=CALL_SECONDS)
-        return _array(result.as_numpy(OUTPUT))
+        return _array(result.as_numpy(OUTPUTS[self.operation]), self.operation)
 
     def close(self) -> None:
         self._client.close()
 
 
+class _GrpcScore(_Grpc):
+    """The same for reconstruction errors."""
+
+    operation = "score"
+
+
 class _Http:
     """tritonclient over HTTP/1.1 with binary tensors, connections kept."""
+
+    operation = "encode"
 
     def __init__(self, traffic: Traffic) -> None:
         self._client = http_client.InferenceServerClient(traffic.http, network_timeout=CALL_SECONDS)
         self._model = f"{traffic.model}_encode"
 
-    def encode(self, image: Array) -> Array:
-        return _array(self._client.infer(self._model, [_tensor(http_client, image)]).as_numpy(OUTPUT))
+    def call(self, image: Array) -> Array:
+        found = self._client.infer(self._model, [_tensor(http_client, image)]).as_numpy(OUTPUTS[self.operation])
+        return _array(found, self.operation)
 
     def close(self) -> None:
         self._client.close()
@@ -192,17 +205,19 @@ class _Http:
 class _Json:
     """JSON over HTTP/1.1, the connection kept."""
 
+    operation = "encode"
+
     def __init__(self, traffic: Traffic) -> None:
         self._client = _plain_client()
         self._url = f"http://{traffic.http}/v2/models/{traffic.model}_encode/infer"
 
-    def encode(self, image: Array) -> Array:
+    def call(self, image: Array) -> Array:
         given = {"name": "image", "shape": list(image.shape), "datatype": "FP32", "data": image.ravel().tolist()}
         answer = self._client.post(self._url, json={"inputs": [given]})
         if answer.is_error:
             raise httpx.HTTPError(f"{answer.status_code} {answer.text[:120]}")
-        outputs = {tensor["name"]: tensor for tensor in answer.json()["outputs"]}
-        return np.array(outputs[OUTPUT]["data"], np.float32).reshape(outputs[OUTPUT]["shape"])
+        found = {tensor["name"]: tensor for tensor in answer.json()["outputs"]}[OUTPUTS[self.operation]]
+        return np.array(found["data"], np.float32).reshape(found["shape"])
 
     def close(self) -> None:
         self._client.close()
@@ -211,15 +226,15 @@ class _Json:
 class _JsonOnce(_Json):
     """JSON over HTTP/1.1, a new connection for every request."""
 
-    def encode(self, image: Array) -> Array:
+    def call(self, image: Array) -> Array:
         self._client.close()
         self._client = _plain_client()
-        return super().encode(image)
+        return super().call(image)
 
 
 CLIENTS: Mapping[str, Callable[[Traffic], Any]] = {
     "gRPC": _Grpc,
-    "gRPC, a second client": _Grpc,
+    "gRPC, score": _GrpcScore,
     "HTTP binary": _Http,
     "HTTP JSON": _Json,
     "HTTP JSON, a connection each": _JsonOnce,
@@ -236,7 +251,7 @@ def _tensor(module: Any, image: Array) -> Any:
     return tensor
 
 
-def _array(found: Array | None) -> Array:
+def _array(found: Array | None, operation: str) -> Array:
     if found is None:
-        raise KeyError(f"no output {OUTPUT}")
+        raise KeyError(f"no output {OUTPUTS[operation]}")
     return found

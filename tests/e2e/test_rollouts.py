@@ -1,0 +1,123 @@
+"""New versions of a model on one machine: `latentry up` follows its file, on the real Triton, while users send digits.
+
+Covers: a good version (float16) gets all the traffic and no request fails; a version that renames an output never
+answers a user; a version that dies under load gives the users back. Every other kind of bad version: bench/rollouts.py.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from bench import rollouts_bundles as bundles
+from bench.rollouts_run import Outcome, Rollouts, Up, kill_under_load
+from bench.rollouts_traffic import CLIENTS, Traffic
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(600)]
+
+SPEC: Mapping[str, Any] = {
+    "family": "VAE",
+    "monitoring": {"sampling": {"maxPerSecond": 200}, "drift": {"window": 100}, "golden": {"every": "1s"}},
+    "rollout": {
+        "watchFor": "3s",
+        "deadline": "90s",
+        # Latency is no matter of these tests: other work shares the machine.
+        "analysis": {"tolerance": 10, "maxLatencyRatio": 1000},
+    },
+}
+VERDICT_SECONDS = 240
+
+
+@dataclass
+class Shop:
+    """Digits, and a stable version of a VAE for them."""
+
+    folder: Path
+    reference: bundles.Images
+    live: bundles.Images
+    networks: bundles.Networks
+    stable: Path
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    folder = tmp_path_factory.mktemp("rollouts")
+    reference, live = bundles.digits(2, seed=1), bundles.digits(4, seed=2)
+    networks = bundles.linear_networks(reference)
+    return Shop(folder, reference, live, networks, bundles.build(networks, reference, folder / "1", "1"))
+
+
+class Users(Traffic):
+    """Counted, so that a test waits for requests and not for time."""
+
+    def wait(self, more: int) -> None:
+        """Until so many more answers or failures came."""
+        wanted, deadline = len(self.calls) + more, time.monotonic() + 120
+        while len(self.calls) < wanted:
+            assert time.monotonic() < deadline, f"{len(self.calls)} of {wanted} calls"
+            time.sleep(0.05)
+
+
+@contextmanager
+def served(shop: Shop, folder: Path, **expected: Path) -> Iterator[tuple[Rollouts, Up, Users]]:
+    """The stable version with users, who take the answers of the expected versions for right."""
+    right = {name: bundles.expected(bundle, shop.live) for name, bundle in (("1", shop.stable), *expected.items())}
+    rollouts = Rollouts(folder, "digits", SPEC, slow_seconds=60)
+    with rollouts.serving(shop.stable) as up:
+        addresses = up.latest["addresses"]
+        users = Users(addresses["http"], addresses["grpc"], bundles.NAME, shop.live, right)
+        with users.running():
+            users.wait(200)
+            yield rollouts, up, users
+
+
+def roll(rollouts: Rollouts, up: Up, users: Users, bundle: Path, **more: Any) -> Outcome:
+    return rollouts.roll(up, users, bundle, patience_seconds=VERDICT_SECONDS, **more)
+
+
+def test_a_good_version_takes_over_and_no_request_fails(shop: Shop, tmp_path: Path) -> None:
+    halved = bundles.build(bundles.half_precision(shop.networks), shop.reference, shop.folder / "2", "2")
+    with served(shop, tmp_path, **{"2": halved}) as (rollouts, up, users):
+        before = up.latest["addresses"]
+        outcome = roll(rollouts, up, users, halved)
+        users.wait(100)
+        version, after = up.latest["version"], up.latest["addresses"]
+        slis = httpx.get(f"http://{after['admin']}/slis").json()
+    assert (outcome.verdict, outcome.switched) == ("promoted", True), outcome
+    assert (outcome.during.failed, outcome.during.wrong) == (0, 0), outcome.during
+    assert version == slis["version"] == "2"
+    assert {key: before[key] for key in ("http", "grpc", "page")} == {
+        key: after[key] for key in ("http", "grpc", "page")
+    }
+    assert not [call for call in users.calls if call.problem]
+    assert {call.client for call in users.calls[-100:]} == set(CLIENTS), "every client goes on"
+
+
+def test_a_renamed_output_never_reaches_a_user(shop: Shop, tmp_path: Path) -> None:
+    renamed = bundles.sealed_again(shop.stable, shop.folder / "renamed", bundles.rename_output)
+    with served(shop, tmp_path) as (rollouts, up, users):
+        outcome = roll(rollouts, up, users, renamed)
+        users.wait(50)
+        rollout, version = up.latest["rollout"], up.latest["version"]
+    assert (outcome.verdict, outcome.switched) == ("rolled back", False), outcome
+    assert "gate contract (ContractBroken)" in outcome.why
+    assert "posterior_mean" in outcome.why
+    assert outcome.during.harmed == 0, outcome.during
+    assert (version, rollout["weight"], rollout["candidate"]) == ("1", 0, None)
+
+
+def test_a_version_that_dies_under_load_gives_the_users_back(shop: Shop, tmp_path: Path) -> None:
+    again = bundles.build(shop.networks, shop.reference, shop.folder / "3", "3")
+    with served(shop, tmp_path) as (rollouts, up, users):
+        outcome = roll(rollouts, up, users, again, fault=kill_under_load(30))
+        users.wait(100)
+        version, last = up.latest["version"], users.calls[-100:]
+    assert (outcome.verdict, outcome.switched) == ("rolled back", True), outcome
+    assert version == "1"
+    assert not [call for call in last if call.problem], "stable answers again"
+    assert outcome.during.wrong == 0, outcome.during
+    assert outcome.during.failed < 200, outcome.during
