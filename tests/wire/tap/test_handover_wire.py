@@ -319,15 +319,20 @@ def test_clients_that_are_silent_meanwhile_notice_nothing(site, tritons):
     http = http_client.InferenceServerClient(site.address("http"))
     grpc = grpc_client.InferenceServerClient(site.address("grpc"))
     unused = socket.create_connection(("127.0.0.1", site.http.getsockname()[1]), timeout=30)
-    for turn in range(3):
+
+    def ask_both(number: int) -> None:
         for module, client in ((http_client, http), (grpc_client, grpc)):
-            check(client.infer("tiny_encode", tensor(module, turn)), turn)
+            check(client.infer("tiny_encode", tensor(module, number)), number)
+
+    for turn in range(3):
+        ask_both(turn)
         result = site.hand_over(turn % 2, 1 - turn % 2)
         assert (result["moved"], result["ended"], result["left"]) == (2, 1, 0), result
-    for module, client in ((http_client, http), (grpc_client, grpc)):
-        check(client.infer("tiny_encode", tensor(module, 9)), 9)
-        client.close()
+    ask_both(9)
+    http.close()
+    grpc.close()
     assert converse(unused, 3)
+    unused.close()
     assert site.counted("http") == {"ok": 5}
     assert site.counted("grpc") == {"ok": 4}
 
