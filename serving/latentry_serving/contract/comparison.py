@@ -13,8 +13,8 @@ from latentry_serving.contract.manifest import Datatype, Sha256
 SAMPLE_CONTENT_TYPE = "application/vnd.latentry.sample"
 MOST_SAMPLE_BYTES = 32 * 2**20
 MOST_HEAD_BYTES = 256 * 1024
-MOST_ROWS = 4_096
-"""Of a sample."""
+MOST_ROWS = 2_048
+"""Of a sample: similarities of all with all are then 32 MiB."""
 BYTES_PER_ELEMENT = {
     Datatype.BOOL: 1,
     Datatype.UINT8: 1,

@@ -11,6 +11,7 @@ import numpy as np
 from latentry_serving.bundle.recorded import Array, load_golden
 from latentry_serving.contract.comparison import (
     BYTES_PER_ELEMENT,
+    MOST_ROWS,
     InputSource,
     SampleGroup,
     SampleHead,
@@ -146,7 +147,7 @@ def golden_rows(folder: Path, manifest: BundleManifest, *, most_bytes: int) -> R
     if embeddings.shape[1] != manifest.contract.latent_dimension:
         raise ValueError(f"{encode.outputs[0].name} has {embeddings.shape[1]} dimensions")
     row_bytes = sum(array[:1].nbytes for array in inputs.values()) + embeddings[:1].nbytes
-    rows = min(len(embeddings), most_bytes // max(1, row_bytes))
+    rows = min(len(embeddings), MOST_ROWS // 2, most_bytes // max(1, row_bytes))
     if rows < 2:
         return None
     return Rows(InputSource.GOLDEN, {name: array[:rows] for name, array in inputs.items()}, embeddings[:rows])

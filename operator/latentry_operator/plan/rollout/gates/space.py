@@ -67,10 +67,12 @@ def _other_space(pairs: Pairs, told: str, least: float) -> GateResult:
             hold=True,
         )
     after = f"; after an orthogonal map it is {_figure(aligned)}" if aligned is not None else ""
+    # Not fitted, or not judged on enough pairs: the map is neither shown nor ruled out.
+    unless = ", unless more inputs show that a map mends it" if aligned is None or aligned.high >= least else ""
     return failed(
         _GATE,
         GateReason.REINDEX_NEEDED,
-        f"another space on {pairs.count} pairs: {told}{after}: stored vectors must be made anew. {_DECLARE}",
+        f"another space on {pairs.count} pairs: {told}{after}: stored vectors must be made anew{unless}. {_DECLARE}",
         hold=True,
     )
 
