@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 from latentry_serving.contract.metrics import Protocol
@@ -39,6 +40,8 @@ class Departure:
         self._stirred: set[Connection] = set()
         self._held: set[Connection] = set()
         self._wake = asyncio.Event()
+        self._looked_s = float("-inf")
+        """When it last looked after all of them."""
         self.moved = 0
         self.seen = 0
         """Connections there were since it began."""
@@ -67,14 +70,16 @@ class Departure:
     def _due(self) -> set[Connection]:
         """All of them now and then; in between only those of which something was heard."""
         stirred, self._stirred = self._stirred, set()
-        return stirred & self._connections() if stirred else set(self._connections())
+        now_s = self._clock()
+        if now_s - self._looked_s < _LOOK_SECONDS:
+            return stirred & self._connections()
+        self._looked_s = now_s
+        return set(self._connections())
 
     async def _stir(self) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_SECONDS):
                 await self._wake.wait()
-        except TimeoutError:
-            self._stirred.clear()
 
     def _heard(self, connection: Connection) -> None:
         """Called within the loop's turn in which an answer went on: nothing of the next request is read before."""
@@ -83,8 +88,7 @@ class Departure:
         else:
             self._since_s[connection] = self._clock()
             self._hold(connection)
-        if not self._wake.is_set():
-            self._wake.set()
+        self._wake.set()
         self._stirred.add(connection)
 
     def _look_after(self, connection: Connection) -> None:

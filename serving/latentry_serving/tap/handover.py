@@ -63,7 +63,7 @@ async def _without_doors(forwarder: Forwarder, departing: Awaitable[None]) -> No
     forwarder.doors.stop_accepting()
     try:
         await departing
-    except (OSError, OperationFailed):
+    except Exception:
         await forwarder.doors.accept()
         raise
 

@@ -1,7 +1,6 @@
 """One end of a forwarded connection."""
 
 import asyncio
-import os
 import socket
 import struct
 from collections.abc import Callable
@@ -111,20 +110,26 @@ class Side(asyncio.Protocol):
     @property
     def steady(self) -> bool:
         """Connected, not about to end, and everything given to it has left."""
-        made = self.transport is not None and not self.transport.is_closing() and not self.ended and not self.lost
-        return made and self.transport is not None and not self.transport.get_write_buffer_size()
+        transport = self.transport
+        if transport is None or self.lost or self.ended or transport.is_closing():
+            return False
+        return not transport.get_write_buffer_size()
 
     @property
     def unread(self) -> bool:
-        """Bytes, an end or a reset wait in the kernel."""
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=os.dup(self.fileno())) as sock:
-            try:
-                sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return False
-            except OSError:
-                return True
+        """Bytes, an end or a reset wait in the kernel, or have been seen."""
+        if self.transport is None or self.lost or self.ended or self.transport.is_closing():
             return True
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=self.fileno())
+        try:
+            sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            sock.detach()
+        return True
 
     def fileno(self) -> int:
         """The socket's descriptor."""
