@@ -1,8 +1,8 @@
 """How long after a fault somebody is told, in real time: the project's rules and routes as they are.
 
-Run from the repository: ``python -m bench.time_to_page [--minutes N] [--render]``. Every fault of tests/support/observed
-at once, each in a model of its own, with real Tritons, taps, Prometheus and Alertmanager. Prometheus knows six hours of
-undisturbed traffic, so that a fault must first outweigh them, as it must in production.
+Run from the repository: ``python -m bench.time_to_page [--minutes N] [--render]``. Every fault of
+tests/support/observed at once, each in a model of its own, with real Tritons, taps, Prometheus and Alertmanager.
+Prometheus knows six hours of undisturbed traffic, so that a fault must first outweigh them, as it must in production.
 """
 
 import sys

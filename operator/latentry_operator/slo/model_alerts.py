@@ -88,13 +88,15 @@ def _rollout_stuck(model: Identity, spec: LatentModelSpec) -> Alert:
     longest = _longest_rollout_s(spec.rollout)
     since = _operator(model, names.ROLLOUT_SINCE)
     how_long = f"time() - {since}".replace('"', "'")
+    state = f"max by (reason) ({model.select(names.ROLLOUT_STATE)}) == 1".replace('"', "'")
     return Alert(
         name=AlertName.ROLLOUT_STUCK,
         severity=Severity.TICKET,
         expr=f"{_state(model, *NEEDS_SOMEBODY)}\nor ({_changing(model)} and on () (time() - {since} > {longest:g}))",
         hold_for=Duration(10 * MINUTE),
         summary=f"{model.title}: the rollout does not end",
-        description=f'For {{{{ with query "{how_long}" }}}}{{{{ . | first | value | humanizeDuration }}}}{{{{ end }}}}'
+        description=f'{{{{ with query "{state}" }}}}{{{{ . | first | label "reason" }}}}{{{{ end }}}} for'
+        f' {{{{ with query "{how_long}" }}}}{{{{ . | first | value | humanizeDuration }}}}{{{{ end }}}}'
         f" now. With its deadline, its steps and all the waiting for evidence that the spec allows it would take"
         f" {longest / 60:g} minutes, unless it is held or an object is refused. What carried the traffic before still"
         " does.",
@@ -141,8 +143,8 @@ def _targets(model: Identity) -> Iterator[Alert]:
         expr=f"sum(increase({limit}[5m])) > {_FEW_EVENTS}",
         hold_for=Duration(5 * MINUTE),
         summary=f"{model.title}: taps turn clients away",
-        description="{{ $value | humanize }} connections in 5 minutes were closed at the taps' connection limit before"
-        " they carried a byte. No error budget counts them.",
+        description='{{ printf "%.0f" $value }} connections in 5 minutes were closed at the connection limit of a tap'
+        " before they carried a byte. No error budget counts them.",
     )
 
 
@@ -154,10 +156,20 @@ def _golden_probe(model: Identity, spec: LatentModelSpec) -> Alert:
         severity=Severity.PAGE,
         expr=_unless_gated(model, spec.rollout.gates.golden, failing),
         hold_for=Duration(max(_PROBE_ROUNDS * every.nanoseconds, 3 * MINUTE)),
-        summary=f"{model.title}: {{{{ $labels.operation }}}} gives wrong answers",
+        summary=f"{model.title}: golden probes of {{{{ $labels.operation }}}} fail",
         description="{{ $value }} replicas of version {{ $labels.version }} do not give the recorded outputs of"
-        f" {{{{ $labels.operation }}}} for known inputs, {_PROBE_ROUNDS} rounds or more on end (one every {every}).",
+        f" {{{{ $labels.operation }}}} for known inputs, {_PROBE_ROUNDS} rounds or more on end (one every {every})."
+        f"{_why_probes_fail(model)}",
     )
+
+
+def _why_probes_fail(model: Identity) -> str:
+    """A template: how most of the failed probes ended, so that no answer and a wrong one are told apart."""
+    failed = model.select(metrics.GOLDEN_PROBES_TOTAL, f"{metrics.OUTCOME}!='{metrics.ProbeOutcome.PASSED}'")
+    of_these = f"{failed[:-1]},version='%s',operation='%s'}}".replace('"', "'")
+    query = f"topk(1, sum by (outcome) (increase({of_these}[15m])) > 0)"
+    found = ' Most end as {{ . | first | label "outcome" }}.'
+    return f'{{{{ with printf "{query}" $labels.version $labels.operation | query }}}}{found}{{{{ end }}}}'
 
 
 def _outputs(model: Identity, spec: LatentModelSpec) -> Iterator[Alert]:
@@ -169,7 +181,7 @@ def _outputs(model: Identity, spec: LatentModelSpec) -> Iterator[Alert]:
         expr=f"sum by (version, operation) (increase({values}[5m])) > 0",
         hold_for=Duration(10 * MINUTE),
         summary=f"{model.title}: {{{{ $labels.operation }}}} answers with NaN or infinity",
-        description="{{ $value | humanize }} values in the sampled outputs of {{ $labels.operation }}, version"
+        description='{{ printf "%.0f" $value }} values in the sampled outputs of {{ $labels.operation }}, version'
         " {{ $labels.version }}, in 5 minutes are no finite numbers, and have not been for 10 minutes.",
     )
     gated = spec.rollout.gates.drift
@@ -216,7 +228,7 @@ def _sampling(model: Identity) -> Iterator[Alert]:
         expr=f"sum(increase({model.select_targets(metrics.OPAQUE_CONNECTIONS_TOTAL)}[15m])) > {_FEW_EVENTS}",
         hold_for=Duration(15 * MINUTE),
         summary=f"{model.title}: connections cannot be followed",
-        description="{{ $value | humanize }} connections in 15 minutes became opaque: their bytes still flow, their"
+        description='{{ printf "%.0f" $value }} connections in 15 minutes became opaque: their bytes still flow, their'
         " calls count in no objective.",
     )
 
@@ -248,6 +260,6 @@ def _worst(model: Identity, metric: str, *by: str) -> str:
     query = f"max({model.select(metric)[:-1]},{','.join(matchers)}}})".replace('"', "'")
     arguments = " ".join(f"$labels.{label}" for label in ("version", *by))
     return (
-        f'{{{{ with printf "{query}" {arguments} | query }}}}{{{{ . | first | value | humanize }}}}'
+        f'{{{{ with printf "{query}" {arguments} | query }}}}{{{{ . | first | value | printf "%.4g" }}}}'
         "{{ else }}(not known){{ end }}"
     )
