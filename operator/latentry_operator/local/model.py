@@ -19,11 +19,12 @@ from latentry_operator.local.admin_door import AdminDoor
 from latentry_operator.local.control import ControlServer
 from latentry_operator.local.evidence import EvidenceReader
 from latentry_operator.local.ports import PortAllocator
+from latentry_operator.local.rehearsal import Rehearsals
 from latentry_operator.local.revision import POLL_SECONDS, LocalRevision, Site
 from latentry_operator.local.snapshot import Addresses, Phase, RevisionView, Snapshot, Traffic
 from latentry_operator.local.story import EDIT_REFUSED, EDIT_TAKEN, SWITCH_FAILED, Story
 from latentry_operator.local.wanted import Wanted
-from latentry_operator.plan.rollout.facts import Command, Evidence, RolloutFacts, Verb
+from latentry_operator.plan.rollout.facts import Command, Evidence, RolloutFacts, Running, Verb
 from latentry_operator.plan.rollout.machine import Decision, Desired, advance
 from latentry_operator.plan.rollout.policy import FULL
 from latentry_operator.plan.rollout.reasons import RolloutReason
@@ -89,6 +90,7 @@ class LocalModel:
         self._revisions: dict[str, LocalRevision] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._serving = ""
+        self._rehearsals = Rehearsals()
         self._command: Command | None = None
         self._commands = 0
         self._commanding, self._looked = asyncio.Lock(), asyncio.Event()
@@ -183,7 +185,7 @@ class LocalModel:
         facts = RolloutFacts(
             target=self._wanted.revision,
             full=1,
-            revisions={name: revision.running() for name, revision in self._revisions.items()},
+            revisions=await self._observe(self._state or RolloutState()),
             traffic={self._serving: FULL} if self._serving else {},
             evidence=evidence,
             command=command,
@@ -198,6 +200,13 @@ class LocalModel:
         if decision.look_seconds == 0.0:
             self._wake.set()
         self._fail_first(decision)
+
+    async def _observe(self, state: RolloutState) -> dict[str, Running]:
+        found = {name: revision.running() for name, revision in self._revisions.items()}
+        stable, candidate = self._revisions.get(state.stable), self._revisions.get(state.candidate)
+        if told := await self._rehearsals.look(state, stable, candidate):
+            found[state.candidate] = told
+        return found
 
     async def _read_evidence(self, state: RolloutState, reader: EvidenceReader) -> Evidence:
         candidate, stable = self._revisions.get(state.candidate), self._revisions.get(state.stable)
@@ -242,6 +251,7 @@ class LocalModel:
     async def _stop_all(self) -> None:
         stops: list[Awaitable[None]] = [revision.stop() for revision in self._revisions.values()]
         self._revisions, self._serving = {}, ""
+        await self._rehearsals.close()
         leaving, self._leaving = self._leaving, {}
         for result in await asyncio.gather(*stops, *leaving.values(), return_exceptions=True):
             if isinstance(result, Exception):

@@ -82,6 +82,8 @@ class LocalRevision:
         """What it waits for; empty while it is ready."""
         self.failure: LatentryError | None = None
         """Why it ended before it was ready."""
+        self.triton: Address | None = None
+        """Its Triton's HTTP address, once it runs."""
         self._site = site
         self._changed = changed
         self._created = created
@@ -179,6 +181,7 @@ class LocalRevision:
         settings = TritonSettings(traces=site.triton_traces)
         server = TritonServer(site.install, repository, self._run_dir / "triton", settings, observer=self._on_triton)
         async with server:
+            self.triton = server.addresses.http
             self._tell("starting the tap")
             async with self._new_tap(server) as tap, httpx.AsyncClient(trust_env=False) as client:
                 self._tap = tap
