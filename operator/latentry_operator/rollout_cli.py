@@ -1,5 +1,5 @@
 """``latentry rollout``: how a change stands, and what to do about it. Where a `latentry up` of this folder serves the
-model, it is asked."""
+model, it is asked; else the cluster."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,6 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from latentry_operator.plan.rollout.facts import Verb
-from latentry_serving.contract.errors import OperationFailed
 
 app = typer.Typer(no_args_is_help=True, help="Follow, pause, promote or undo the rollout of a model.")
 
@@ -23,6 +22,11 @@ _HELP = {
 
 Name = Annotated[str, typer.Argument(help="The LatentModel's name.")]
 RunDir = Annotated[Path, typer.Option(help="Run folder of the `latentry up` that serves it on this machine.")]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Of the LatentModel in a cluster; asks no `latentry up`.")
+]
+Kubeconfig = Annotated[Path | None, typer.Option(help="Credentials for the cluster.", show_default=False)]
+Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.", show_default=False)]
 RUN_DIR = Path(".latentry/run")
 
 
@@ -34,14 +38,26 @@ class Target(Protocol):
 
 
 @app.command()
-def status(name: Name, run_dir: RunDir = RUN_DIR) -> None:
+def status(
+    name: Name,
+    run_dir: RunDir = RUN_DIR,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
     """Print where the rollout stands: which gate, which number, what is next."""
-    typer.echo(target(name, run_dir).status())
+    typer.echo(target(name, run_dir, namespace, kubeconfig, context).status())
 
 
 def _commander(verb: Verb) -> Callable[..., None]:
-    def command(name: Name, run_dir: RunDir = RUN_DIR) -> None:
-        typer.echo(target(name, run_dir).command(verb))
+    def command(
+        name: Name,
+        run_dir: RunDir = RUN_DIR,
+        namespace: Namespace = None,
+        kubeconfig: Kubeconfig = None,
+        context: Context = None,
+    ) -> None:
+        typer.echo(target(name, run_dir, namespace, kubeconfig, context).command(verb))
 
     return command
 
@@ -50,18 +66,27 @@ for _verb, _help in _HELP.items():
     app.command(_verb.value, help=_help)(_commander(_verb))
 
 
-def target(name: str, run_dir: Path) -> Target:
-    """Who is asked.
+def target(
+    name: str,
+    run_dir: Path,
+    namespace: str | None = None,
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+) -> Target:
+    """Who is asked: `latentry up` of this folder where it serves the model and no cluster is named.
 
     Raises:
-        OperationFailed: nobody here serves the model.
+        OperationFailed: nobody here serves the model, and there are no credentials for a cluster.
     """
     local = LocalTarget(run_dir / name)
-    if not local.serves():
-        raise OperationFailed(
-            f"no `latentry up` serves {name} from {run_dir}", remedy="run this where it was started, or give --run-dir"
-        )
-    return local
+    if not (namespace or kubeconfig or context) and local.serves():
+        return local
+    from latentry_operator.kube.rollout_command import ClusterTarget
+    from latentry_operator.settings import load_settings
+
+    given: dict[str, Any] = {"kubeconfig": kubeconfig, "context": context}
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    return ClusterTarget(name, namespace or "default", settings)
 
 
 class LocalTarget:

@@ -30,7 +30,7 @@ class ApiSettings(_Section):
     """Longest wait for one answer. Unit: seconds."""
     calls_per_second: Annotated[float, Field(gt=0, le=100_000)] = 500.0
     """Sustained rate of calls; watches and leader election do not count. Unit: calls per second."""
-    connections: Annotated[int, Field(ge=16, le=1000)] = 64
+    connections: Annotated[int, Field(ge=24, le=1000)] = 64
     """Most connections at once, of which every watched kind takes one. Unit: connections."""
     discovery_seconds: Seconds = 30.0
     """How often to look for optional CRDs. Unit: seconds."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from latentry_operator.api.base import API_VERSION, ApiModel, ModelName, ObjectMeta, rules
+from latentry_operator.api.gateway import Gateway
 from latentry_operator.api.objectives import Monitoring, Slo
 from latentry_operator.api.rollout import Rollout
 from latentry_operator.api.serving import Bundle, Placement, Pod, Runtime, Scaling
@@ -55,6 +56,9 @@ class LatentModelSpec(ApiModel):
     """What is watched beside the requests themselves."""
     rollout: Rollout = Rollout()
     """How a changed model replaces the one that runs."""
+    gateway: Gateway | None = None
+    """Gateway API routes to the model, which a Canary divides the traffic with. Left out: none; in the cluster clients
+    call the model's Service."""
     workload: Workload = Workload.AUTO
     """What runs the pods: KServe (an InferenceService), Deployment, or Auto: KServe where its CRDs exist."""
     pod: Pod = Pod()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from latentry_operator.api.base import GROUP, QUALIFIED_NAME
+from latentry_operator.api.gateway import Gateway
 from latentry_operator.api.gpupool import GPUPool, TaintEffect, Toleration, TolerationOperator
 from latentry_operator.api.latentmodel import LatentModel, LatentModelSpec
 from latentry_operator.api.objectives import DAY, SECOND, Monitoring, QualityObjective, Slo
@@ -58,6 +59,8 @@ def _model(spec: LatentModelSpec) -> Problems:
         yield from _quality(spec.slo.quality)
     yield from _monitoring(spec.monitoring)
     yield from _rollout(spec.rollout)
+    if spec.gateway is not None:
+        yield from _gateway(spec.gateway)
     yield from _pod(spec.pod)
 
 
@@ -191,6 +194,16 @@ def _rollout(rollout: Rollout) -> Problems:
         yield from _within("spec.rollout.shadow.for", rollout.shadow.hold_for, Duration(SECOND), Duration(90 * DAY))
     for index, check in enumerate(rollout.gates.promql):
         yield from _promql(f"spec.rollout.gates.promql[{index}]", check, rollout.gates.promql[:index])
+
+
+def _gateway(gateway: Gateway) -> Problems:
+    if not gateway.hostnames and not gateway.grpc_hostnames:
+        remedy = "write hostnames for HTTP, grpcHostnames for gRPC, or both"
+        yield Problem("spec.gateway", "no hostname", remedy)
+    for index, name in enumerate(gateway.grpc_hostnames):
+        if name in gateway.hostnames:
+            problem = f"{name} is in hostnames too, and a Gateway refuses a name that HTTPRoute and GRPCRoute share"
+            yield Problem(f"spec.gateway.grpcHostnames[{index}]", problem, "give gRPC another name")
 
 
 def _promql(path: str, check: PromqlCheck, before: tuple[PromqlCheck, ...]) -> Problems:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from latentry_operator.api.labels import ROLLOUT_ANNOTATION
 from latentry_operator.kube import kinds
 from latentry_operator.kube.client import PAGE, Client
 from latentry_operator.kube.discovery import preferred, served_kinds
@@ -20,8 +21,6 @@ from latentry_operator.kube.store import Store
 
 log = logging.getLogger(__name__)
 
-OPTIONAL = (kinds.HTTP_ROUTE, kinds.GRPC_ROUTE)
-"""Kinds that are asked for only to know what the cluster can do."""
 _LARGE = (kinds.CONFIG_MAP, kinds.PROMETHEUS_RULE)
 """A model's dashboards and rules are tens of kilobytes each. Of what was read a hash is kept."""
 _LARGE_OBJECTS_PAGE = 25
@@ -32,7 +31,7 @@ class Listeners:
     """Who is told.
 
     Attributes:
-        model: a LatentModel's spec changed, or it came or went.
+        model: a LatentModel's spec or rollout command changed, or it came or went.
         touched: something that belongs to the model changed.
         pool: a GPUPool, or what is used of it, changed.
         kinds: other kinds are served than before.
@@ -128,7 +127,7 @@ class Cache:
         return (self._models, self._pools, self._pod_informer, *self._children.values())
 
     async def _discover(self) -> None:
-        wanted = [informer.kind for informer in self._informers()] + list(OPTIONAL)
+        wanted = [informer.kind for informer in self._informers()]
         while True:
             try:
                 served = await served_kinds(self._client, wanted)
@@ -197,8 +196,9 @@ class Cache:
         return changed
 
 
-def _asked(record: Stored) -> tuple[str, int, bool]:
-    return record.uid, record.generation, record.deleting
+def _asked(record: Stored) -> tuple[str, int, bool, str | None]:
+    annotations = record.raw["metadata"].get("annotations") or {}
+    return record.uid, record.generation, record.deleting, annotations.get(ROLLOUT_ANNOTATION)
 
 
 def _index(index: dict[Any, dict[Any, Any]], group: Any, name: Any, record: Any) -> None:

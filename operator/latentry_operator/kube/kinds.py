@@ -79,6 +79,8 @@ CHILDREN = (
     SCALED_OBJECT,
     POD_MONITOR,
     PROMETHEUS_RULE,
+    HTTP_ROUTE,
+    GRPC_ROUTE,
 )
 """What may be rendered for a model, in the order of writing: what pods need comes before the pods. Of kinds in several
 versions the server's newest is used."""

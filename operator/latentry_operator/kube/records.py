@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -10,7 +10,7 @@ import orjson
 from latentry_operator.api.labels import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL, POOL_LABEL, REVISION_LABEL
 from latentry_operator.kube import fields
 from latentry_operator.kube.client import MANAGER
-from latentry_operator.kube.kinds import DEPLOYMENT, INFERENCE_SERVICE, SERVICE, Key, Obj
+from latentry_operator.kube.kinds import DEPLOYMENT, GRPC_ROUTE, HTTP_ROUTE, INFERENCE_SERVICE, SERVICE, Key, Obj
 from latentry_operator.kube.store import version_of
 
 SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
@@ -18,6 +18,7 @@ SELECTOR = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 
 ADMIN_PORT = "admin"
 """Name of the container port that the tap's admin API has."""
+_ROUTES = (HTTP_ROUTE.name, GRPC_ROUTE.name)
 _SHARED_FIELD_SETS = 4096
 _WAITING_IS_NORMAL = ("ContainerCreating", "PodInitializing")
 
@@ -70,8 +71,10 @@ class Child:
         claimed: the fields that others own through server-side apply.
         content: hash of what ``owned`` names.
         generation: of the spec.
+        created: when, as the server writes it.
         replicas: of Deployments: as asked for.
         selects: of Services: the revision whose pods get the calls, empty for any.
+        shares: of routes: weight by name of the Service.
         status: of workloads, else empty.
     """
 
@@ -91,6 +94,8 @@ class Child:
     replicas: int | None
     selects: str
     status: Mapping[str, Any]
+    created: str = ""
+    shares: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ class Pod:
         problem: why it does not run, empty where nothing is known to be wrong.
         admin: host and port of its tap's admin API; None before it has an address and once it is to end.
         ready: whether Services send it calls.
+        restarts: of its containers.
     """
 
     key: Key
@@ -114,6 +120,7 @@ class Pod:
     problem: str
     admin: tuple[str, int] | None = None
     ready: bool = False
+    restarts: int = 0
 
 
 def key_of(obj: Obj) -> Key:
@@ -157,6 +164,8 @@ class ChildReader:
             replicas=spec.get("replicas") if obj["kind"] == DEPLOYMENT.name else None,
             selects=(spec.get("selector") or {}).get(REVISION_LABEL, "") if obj["kind"] == SERVICE.name else "",
             status=_status(obj),
+            created=metadata.get("creationTimestamp", ""),
+            shares=_shares(spec) if obj["kind"] in _ROUTES else {},
         )
 
     def _share(self, owned: fields.Fields) -> fields.Fields:
@@ -195,6 +204,14 @@ def _status(obj: Obj) -> Mapping[str, Any]:
     return {}
 
 
+def _shares(spec: Mapping[str, Any]) -> dict[str, int]:
+    """What the first rule that divides calls says; ours have one rule."""
+    for rule in spec.get("rules") or ():
+        if backends := rule.get("backendRefs"):
+            return {backend["name"]: backend.get("weight", 1) for backend in backends}
+    return {}
+
+
 def _brief(condition: Mapping[str, Any]) -> dict[str, Any]:
     return {name: condition[name] for name in ("type", "status", "reason", "message") if name in condition}
 
@@ -219,6 +236,7 @@ def pod(obj: Obj) -> Pod:
             condition.get("type") == "Ready" and condition.get("status") == "True"
             for condition in status.get("conditions") or ()
         ),
+        restarts=sum(int(entry.get("restartCount", 0)) for entry in _containers(status)),
     )
 
 
@@ -236,11 +254,15 @@ def _devices(spec: Mapping[str, Any]) -> int:
     return sum(int(amount) for limit in limits for name, amount in limit.items() if "/" in name)
 
 
+def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
 def _problem(status: Mapping[str, Any]) -> str:
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return f"{condition.get('reason', 'Unschedulable')}: {condition.get('message', '')}".rstrip(": ")
-    for entry in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+    for entry in _containers(status):
         waiting = (entry.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") and waiting["reason"] not in _WAITING_IS_NORMAL:
             return f"container {entry['name']}: {waiting['reason']}: {waiting.get('message', '')}".rstrip(": ")

@@ -43,6 +43,14 @@ def revision_object(plan: ClusterPlan, api_version: str, kind: str, **sections: 
     return _object(api_version, kind, plan.revision, plan.namespace, revision_labels(plan), sections)
 
 
+def any_revision_object(
+    plan: ClusterPlan, revision: str, api_version: str, kind: str, *, name: str, **sections: Any
+) -> Manifest:
+    """An object that comes and goes with a revision, the plan's or another one, whose version is not known."""
+    labels = model_labels(plan) | {REVISION_LABEL: revision}
+    return _object(api_version, kind, name, plan.namespace, labels, sections)
+
+
 def _object(
     api_version: str, kind: str, name: str, namespace: str, labels: Mapping[str, str], sections: Mapping[str, Any]
 ) -> Manifest:

@@ -16,8 +16,10 @@ from latentry_operator.plan.cluster import (
     Waiting,
     plan_cluster,
 )
+from latentry_operator.plan.rollout import machine
 from latentry_operator.render import render
 from latentry_operator.runtime.observe import Seen
+from latentry_operator.runtime.rollout import Given, exposure, look, policy
 from latentry_operator.status.facts import Refusal, RevisionFacts
 from latentry_operator.status.reasons import AcceptedReason
 from latentry_serving.contract.errors import InvalidInput, Problem
@@ -32,9 +34,10 @@ class Decision:
     Attributes:
         plan: of the revision that the spec asks for.
         target: what runs of it.
-        traffic: the revision that is to carry the traffic.
+        traffic: the revision that the model's Service selects.
         objects: everything that must exist, in the order of writing.
-        kept: revisions whose objects stay although the plan does not name them.
+        kept: revisions whose objects stay as they are although the plan does not name them.
+        rollout: what the policy says.
     """
 
     plan: ClusterPlan
@@ -42,16 +45,17 @@ class Decision:
     traffic: str
     objects: tuple[tuple[Kind, Obj], ...]
     kept: frozenset[str]
+    rollout: machine.Decision
 
 
-def decide(
+def plan_for(
     seen: Seen,
     model: LatentModel,
     able: Capabilities,
     pools: Callable[[str], PoolFacts],
     settings: ClusterSettings,
-) -> Decision | Refusal:
-    """What must exist, or why nothing is to be changed.
+) -> ClusterPlan | Refusal:
+    """What the spec asks for, or why nothing is to be changed.
 
     Args:
         pools: facts about the GPUPool of that name, and about whichever others a message may name.
@@ -68,24 +72,21 @@ def decide(
     if able.kserve and not plan.capabilities.kserve:
         reason = "workload Auto stays Deployment for the revision that runs so; the next one is KServe's"
         plan = replace(plan, workload_reason=reason)
-    fixed = plan.scaling.min_replicas if plan.scaling.autoscaler is Autoscaler.NONE else None
+    return replace(plan, notes=(*plan.notes, *policy(plan, None).notes))
+
+
+def decide(seen: Seen, plan: ClusterPlan, given: Given) -> Decision:
+    """What must exist now."""
+    rollout = look(seen, plan, given)
+    exposed = exposure(plan, rollout)
+    least = plan.scaling.min_replicas if exposed.replicas is None else exposed.replicas
+    fixed = least if plan.scaling.autoscaler is Autoscaler.NONE else None
     target = seen.revision(plan.revision, fixed) or RevisionFacts(
-        plan.revision, plan.scaling.min_replicas, False, 0, 0, 0, problem=seen.problem(plan.revision)
+        plan.revision, least, False, 0, 0, 0, problem=seen.problem(plan.revision)
     )
-    traffic = choose_traffic(seen, target)
-    kept = {traffic} if target.complete else {traffic, seen.traffic}
-    objects = tuple((KINDS[obj["apiVersion"], obj["kind"]], obj) for obj in render(plan, traffic=traffic))
-    return Decision(plan, target, traffic, objects, frozenset(kept - {plan.revision, ""}))
-
-
-def choose_traffic(seen: Seen, target: RevisionFacts) -> str:
-    """The revision that gets the calls: the new one once all its pods answer, or any does while none of the old."""
-    if seen.traffic in ("", target.name) or target.complete:
-        return target.name
-    old = seen.revision(seen.traffic)
-    if old is None or (target.serves and not old.serves):
-        return target.name
-    return seen.traffic
+    objects = tuple((KINDS[obj["apiVersion"], obj["kind"]], obj) for obj in render(plan, exposed))
+    kept = {*rollout.desired.replicas, *rollout.desired.weights} - ({plan.revision} if exposed.runs else set())
+    return Decision(plan, target, exposed.selected, objects, frozenset(kept - {""}), rollout)
 
 
 def unwanted(seen: Seen, decision: Decision) -> list[tuple[Kind, str]]:

@@ -17,13 +17,14 @@ from latentry_operator.kube.connection import Connection
 from latentry_operator.kube.diff import Change, preview, unified
 from latentry_operator.kube.discovery import served_kinds
 from latentry_operator.kube.errors import KubeError
-from latentry_operator.kube.kinds import CHILDREN, GPU_POOL, GRPC_ROUTE, HTTP_ROUTE, LATENT_MODEL, Key, Kind, Obj
+from latentry_operator.kube.kinds import CHILDREN, GPU_POOL, LATENT_MODEL, Key, Kind, Obj
 from latentry_operator.kube.records import SELECTOR, ChildReader, Owner, Stored
+from latentry_operator.plan.cluster import ClusterPlan
 from latentry_operator.plan.facts import ClusterSettings, PoolFacts
 from latentry_operator.render import render
 from latentry_operator.render.files import as_yaml
 from latentry_operator.runtime.capabilities import capabilities
-from latentry_operator.runtime.decide import KINDS, Decision, decide
+from latentry_operator.runtime.decide import KINDS, plan_for
 from latentry_operator.runtime.observe import Seen, status_of, traffic_of
 from latentry_operator.settings import OperatorSettings
 from latentry_operator.status.facts import Refusal
@@ -113,7 +114,7 @@ class _Cluster:
     @classmethod
     async def load(cls, client: Client, models: Iterable[LatentModel], pools: Iterable[GPUPool]) -> "_Cluster":
         """Ask for what may matter to these models."""
-        served = await served_kinds(client, (LATENT_MODEL, GPU_POOL, *CHILDREN, HTTP_ROUTE, GRPC_ROUTE))
+        served = await served_kinds(client, (LATENT_MODEL, GPU_POOL, *CHILDREN))
         if LATENT_MODEL not in served:
             remedy = "install the chart or manifests/crds first"
             raise DiffFailed("the API server does not know LatentModels", remedy=remedy)
@@ -147,12 +148,12 @@ class _Cluster:
         seen = self._seen(key)
         model = model.model_copy(update={"status": status_of(seen.record)})
         facts = PoolFacts(self._pools, self._in_use)
-        decision = decide(seen, model, capabilities(self._served), lambda _: facts, settings)
-        if isinstance(decision, Refusal):
-            return ModelDiff("/".join(key), refusal=f"{decision.reason}: {decision.message}")
+        plan = plan_for(seen, model, capabilities(self._served), lambda _: facts, settings)
+        if isinstance(plan, Refusal):
+            return ModelDiff("/".join(key), refusal=f"{plan.reason}: {plan.message}")
         if pool := model.spec.placement.gpu_pool:
-            self._in_use[pool]["/".join(key)] = decision.plan.devices
-        return ModelDiff("/".join(key), await self._changes(key, seen, decision))
+            self._in_use[pool]["/".join(key)] = plan.devices
+        return ModelDiff("/".join(key), await self._changes(key, seen, plan))
 
     def _seen(self, key: Key) -> Seen:
         absent = {"metadata": {"namespace": key[0], "name": key[1], "uid": "", "resourceVersion": "0"}}
@@ -161,11 +162,9 @@ class _Cluster:
         children = tuple((kind, self._read(obj)) for kind, obj in self._children[key])
         return Seen(record, owner, children, (), traffic_of(children, owner))
 
-    async def _changes(self, key: Key, seen: Seen, decision: Decision) -> tuple[Change, ...]:
+    async def _changes(self, key: Key, seen: Seen, plan: ClusterPlan) -> tuple[Change, ...]:
         live = {(kind, obj["metadata"]["name"]): obj for kind, obj in self._children[key]}
-        wanted = {
-            (KINDS[obj["apiVersion"], obj["kind"]], obj["metadata"]["name"]): obj for obj in render(decision.plan)
-        }
+        wanted = {(KINDS[obj["apiVersion"], obj["kind"]], obj["metadata"]["name"]): obj for obj in render(plan)}
         calls = (
             preview(self._client, self._read, kind, seen.owner, obj, live.get((kind, name)))
             for (kind, name), obj in wanted.items()

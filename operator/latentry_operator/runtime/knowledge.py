@@ -12,6 +12,7 @@ from latentry_operator.kube.cache import Cache
 from latentry_operator.kube.kinds import Key
 from latentry_operator.runtime.budgets import BudgetWatch
 from latentry_operator.runtime.prometheus import Prometheus
+from latentry_operator.runtime.rollout_evidence import EvidenceReader
 from latentry_operator.runtime.tap_client import TapClient
 from latentry_operator.runtime.taps import TapWatch
 from latentry_operator.settings import OperatorSettings
@@ -35,6 +36,8 @@ class Knowledge:
         self._client = TapClient(timeout_seconds=settings.taps.timeout_seconds)
         self.prometheus = Prometheus(url, timeout_seconds=settings.prometheus.timeout_seconds) if url else None
         """For instant queries while this gathers; None where there is none."""
+        self.evidence = EvidenceReader(self.prometheus)
+        """For gates, while this gathers."""
         self.taps = TapWatch(
             cache.all_pods,
             self._client.summary,
@@ -56,7 +59,7 @@ class Knowledge:
 
     async def run(self) -> None:
         """Gather until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with self.evidence, asyncio.TaskGroup() as group:
             group.create_task(_for_ever(self._read_taps))
             if self.prometheus is not None:
                 group.create_task(_for_ever(partial(self._ask, self.prometheus)))

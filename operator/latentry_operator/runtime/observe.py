@@ -86,7 +86,14 @@ def observe(cache: Cache, record: Stored) -> Seen:
 
 def traffic_of(children: Iterable[tuple[Kind, Child]], owner: Owner) -> str:
     """The revision whose pods the model's Service selects, empty without a Service of the model's own."""
-    return next((child.selects for kind, child in children if kind is SERVICE and child.owner == owner), "")
+    return next(
+        (
+            child.selects
+            for kind, child in children
+            if kind is SERVICE and child.owner == owner and child.key[1] == owner.name
+        ),
+        "",
+    )
 
 
 def _complaint(service: Child) -> str:

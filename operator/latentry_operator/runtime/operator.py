@@ -116,6 +116,7 @@ class Operator:
                 now=_now,
                 taps=self._knowledge.taps.facts,
                 budgets=self._knowledge.budgets,
+                evidence=self._knowledge.evidence.read,
             )
         )
         self.port = 0

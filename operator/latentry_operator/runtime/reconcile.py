@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -14,16 +14,22 @@ from latentry_operator.kube.client import Client
 from latentry_operator.kube.errors import Conflict, KubeError
 from latentry_operator.kube.events import EventRecorder
 from latentry_operator.kube.kinds import LATENT_MODEL, Key, Kind, Obj
+from latentry_operator.kube.records import Stored
 from latentry_operator.kube.status import write_status
+from latentry_operator.plan.cluster import ClusterPlan
 from latentry_operator.plan.facts import ClusterSettings
+from latentry_operator.plan.rollout.facts import Evidence
+from latentry_operator.plan.rollout.state import RolloutState
 from latentry_operator.plan.tap_facts import TapFacts
 from latentry_operator.runtime.capabilities import capabilities
-from latentry_operator.runtime.decide import Decision, decide, invalid, leftovers, unwanted
-from latentry_operator.runtime.observe import WORKLOADS, Seen, Specs, observe
+from latentry_operator.runtime.decide import Decision, decide, invalid, leftovers, plan_for, unwanted
+from latentry_operator.runtime.observe import WORKLOADS, Seen, Specs, observe, status_of
 from latentry_operator.runtime.pools import Pools
-from latentry_operator.runtime.report import Report, happenings, restored
+from latentry_operator.runtime.report import Report, happenings, restored, rollout_happenings
+from latentry_operator.runtime.rollout import Given, memory, traffic
 from latentry_operator.status.facts import Refusal, SloFacts
 from latentry_operator.status.reasons import AcceptedReason
+from latentry_operator.status.rollout import rollout_status, settled
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +37,18 @@ NAME_TAKEN_SECONDS = 30.0
 """How often to look whether a name has become free: other people's objects are not watched."""
 
 
+ReadEvidence = Callable[[Seen, ClusterPlan, RolloutState | None, Mapping[str, int]], Awaitable[Evidence]]
+
+
+async def no_evidence(*_: object) -> Evidence:
+    """Nobody can be asked."""
+    return Evidence()
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What reconciling needs; ``taps`` and ``budgets`` (of a model's revision) read memory only."""
+    """What reconciling needs; ``taps`` and ``budgets`` (of a model's revision) read memory only, ``evidence`` asks taps
+    while there is a candidate."""
 
     client: Client
     cache: Cache
@@ -44,6 +59,7 @@ class Deps:
     now: Callable[[], datetime]
     taps: Callable[[Key], tuple[TapFacts, ...]] = lambda _: ()
     budgets: Callable[[Key, str], SloFacts] = lambda *_: SloFacts()
+    evidence: ReadEvidence = no_evidence
 
 
 class Reconciler:
@@ -65,10 +81,18 @@ class Reconciler:
             return None
         seen = observe(self._deps.cache, record)
         model, problems = self._specs.read(record)
-        decision = self._decide(seen, model) if model is not None else invalid(problems)
-        if isinstance(decision, Refusal):
-            await self._report(Report(seen, model, refusal=decision))
+        plan = self._plan(seen, model) if model is not None else invalid(problems)
+        if isinstance(plan, Refusal):
+            await self._report(Report(seen, model, refusal=plan))
             return None
+        evidence = await self._deps.evidence(seen, plan, memory(seen), traffic(seen))
+        now = self._deps.cache.models.get(key)
+        if now is None or now.deleting or (now.uid, now.generation) != (record.uid, record.generation):
+            return 0.0  # reading took its time
+        seen = observe(self._deps.cache, now)
+        given = Given(self._deps.taps(key), evidence, self._deps.now().timestamp())
+        decision = decide(seen, plan, given)
+        seen = await self._remember(seen, decision)
         return await self._carry_out(seen, model, decision)
 
     def seed(self) -> None:
@@ -78,11 +102,23 @@ class Reconciler:
             if model is not None and observe(self._deps.cache, record).runs:
                 self._deps.pools.promise_running(record.key, model)
 
-    def _decide(self, seen: Seen, model: LatentModel) -> Decision | Refusal:
+    def _plan(self, seen: Seen, model: LatentModel) -> ClusterPlan | Refusal:
         deps, key = self._deps, seen.record.key
-        decision = decide(seen, model, capabilities(deps.cache.served), deps.pools.facts, deps.settings)
-        deps.pools.settle(key, model, decision.plan.devices if isinstance(decision, Decision) else None, seen.runs)
-        return decision
+        plan = plan_for(seen, model, capabilities(deps.cache.served), deps.pools.facts, deps.settings)
+        deps.pools.settle(key, model, plan.devices if isinstance(plan, ClusterPlan) else None, seen.runs)
+        return plan
+
+    async def _remember(self, seen: Seen, decision: Decision) -> Seen:
+        """Writes what the policy decided before anything is done about it, and tells it; clocks alone can wait."""
+        deps, before, after = self._deps, memory(seen), decision.rollout.state
+        if before is None or settled(before) != settled(after):
+            status = status_of(seen.record).model_copy(update={"rollout": rollout_status(after)})
+            await write_status(deps.client, deps.cache.models, LATENT_MODEL, seen.record, status.to_dict())
+            # The record of this pass, or its report would be about a spec that came in between.
+            seen = replace(seen, record=Stored({**seen.record.raw, "status": status.to_dict()}))
+        for happening in rollout_happenings(before, decision.rollout):
+            deps.events.tell(LATENT_MODEL, seen.record, happening)
+        return seen
 
     async def _carry_out(self, seen: Seen, model: LatentModel | None, decision: Decision) -> float | None:
         applied: list[Applied] = []
@@ -105,7 +141,7 @@ class Reconciler:
             return NAME_TAKEN_SECONDS
         blocked = "; ".join(one.message for one in applied if one.effect is Effect.BLOCKED)
         await self._report(Report(seen, model, decision=decision, cleanup=blocked))
-        return None
+        return decision.rollout.look_seconds
 
     async def _clear(self, seen: Seen) -> None:
         for kind, child in await self._deps.applier.clear(seen.record.key, seen.owner, leftovers(seen)):

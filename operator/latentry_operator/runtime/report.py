@@ -11,10 +11,13 @@ from latentry_operator.api.status import LatentModelStatus, ModelAddress
 from latentry_operator.kube.apply import Applied, Effect
 from latentry_operator.kube.events import Happening
 from latentry_operator.kube.records import Stored
+from latentry_operator.plan.rollout import machine as rollout
+from latentry_operator.plan.rollout.state import RolloutState
 from latentry_operator.plan.tap_facts import TapFacts
 from latentry_operator.render.service import address
 from latentry_operator.runtime.decide import Decision
 from latentry_operator.runtime.observe import Seen, status_of
+from latentry_operator.runtime.rollout import memory
 from latentry_operator.status.facts import ModelFacts, Refusal, RevisionFacts, SloFacts
 from latentry_operator.status.model import model_status, transitions
 from latentry_operator.status.reasons import EventReason
@@ -49,10 +52,12 @@ class Report:
         seen, decision = self.seen, self.decision
         before = status_of(seen.record)
         traffic = decision.traffic if decision is not None else seen.traffic
-        serving = (
-            decision.target if decision is not None and traffic == decision.target.name else seen.revision(traffic)
-        )
+        serving = self._running(traffic)
         name = serving.name if serving is not None else ""
+        decided = decision.rollout if decision is not None else None
+        remembered = decided.state if decided is not None else memory(seen)
+        stable = remembered.stable if remembered is not None else ""
+        candidate = remembered.candidate if remembered is not None else ""
         facts = ModelFacts(
             generation=seen.record.generation,
             refusal=self.refusal,
@@ -65,6 +70,10 @@ class Report:
             slo=self.model.spec.slo if self.model is not None else None,
             taps=self._taps_of(name),
             budgets=self.budgets(name),
+            rollout=decided,
+            stable=self._running(stable),
+            stable_taps=self._taps_of(stable),
+            candidate_taps=self._taps_of(candidate),
         )
         return model_status(
             facts,
@@ -74,6 +83,11 @@ class Report:
             selector=f"{MODEL_LABEL}={seen.owner.name}",
             address=address(decision.plan) if decision is not None else before.address or ModelAddress(),
         )
+
+    def _running(self, revision: str) -> RevisionFacts | None:
+        if self.decision is not None and revision == self.decision.target.name:
+            return self.decision.target
+        return self.seen.revision(revision)
 
     def _explained(self, revision: RevisionFacts | None) -> RevisionFacts | None:
         """With what its taps complain of: they know more than that pods are not ready."""
@@ -89,6 +103,14 @@ def happenings(record: Stored, status: LatentModelStatus) -> Iterator[Happening]
     """Events for conditions that change with ``status``."""
     for change in transitions(status_of(record).conditions, status.conditions):
         yield Happening(change.type, change.reason, change.message)
+
+
+def rollout_happenings(before: RolloutState | None, decision: rollout.Decision) -> Iterator[Happening]:
+    """Events of a rollout. Of a model's first revision the conditions tell, but for what went wrong."""
+    first = before is None or not before.stable
+    for told in decision.happenings:
+        if told.kind == "Warning" or not first:
+            yield Happening(told.kind, told.reason, told.message)
 
 
 def restored(applied: Sequence[Applied]) -> Iterator[Happening]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from latentry_operator.api.status import Condition, ConditionStatus, ConditionType
+from latentry_operator.plan.rollout.reasons import RolloutReason
+from latentry_operator.plan.rollout.summary import SummaryReason
 from latentry_operator.status.facts import ModelFacts, RevisionFacts
 from latentry_operator.status.finding import Finding, repeated, stamped
 from latentry_operator.status.objectives import slo_met
@@ -59,6 +61,8 @@ def progressing(facts: ModelFacts) -> Finding:
         return Finding(kind, FALSE, ProgressingReason.APPLY_FAILED, message)
     if facts.cleanup:
         return Finding(kind, TRUE, ProgressingReason.WAITING_FOR_CLEANUP, facts.cleanup)
+    if (on_trial := _rollout(facts, target)) is not None:
+        return on_trial
     replacing = serving is not None and serving.name != target.name
     if target.complete and not replacing:
         return Finding(kind, FALSE, ProgressingReason.COMPLETE, f"revision {target.name} runs and carries the traffic")
@@ -73,6 +77,23 @@ def progressing(facts: ModelFacts) -> Finding:
         return Finding(kind, TRUE, ProgressingReason.DEPLOYING, message)
     only_number = target.current and target.updated >= target.replicas
     return Finding(kind, TRUE, ProgressingReason.SCALING if only_number else ProgressingReason.REPLACING, message)
+
+
+def _rollout(facts: ModelFacts, target: RevisionFacts) -> Finding | None:
+    """What the policy says; None while it has nothing to say: at rest, and of a model's first revision."""
+    kind, decision = ConditionType.PROGRESSING, facts.rollout
+    if decision is None or decision.summary.reason is SummaryReason.COMPLETE:
+        return None
+    state, summary = decision.state, decision.summary
+    if state.candidate and not state.stable:
+        return None
+    if summary.reason is SummaryReason.PREPARING and target.stalled:
+        return Finding(kind, FALSE, ProgressingReason.STALLED, f"{summary.message}; {target.stalled}")
+    reason = str(summary.reason)
+    if summary.reason is SummaryReason.HELD and state.held is not None:
+        undecided = state.held.reason is RolloutReason.INCONCLUSIVE
+        reason = RolloutReason.INCONCLUSIVE if undecided else RolloutReason.HELD
+    return Finding(kind, TRUE if summary.progressing else FALSE, reason, summary.message)
 
 
 def _ready(count: int, revision: RevisionFacts) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from latentry_operator.api.objectives import Slo
 from latentry_operator.api.status import Workload
+from latentry_operator.plan.rollout.machine import Decision
 from latentry_operator.plan.tap_facts import LastMinute, TapFacts
 
 
@@ -100,6 +101,9 @@ class ModelFacts:
         slo: the objectives.
         taps: of the pods of the revision that carries the traffic.
         budgets: what is known of the objectives.
+        rollout: what the policy says; None where nothing was planned.
+        stable: what runs of the revision that owns the promotion, None where none does yet.
+        stable_taps, candidate_taps: of the pods of either.
     """
 
     generation: int
@@ -113,3 +117,7 @@ class ModelFacts:
     slo: Slo | None = None
     taps: tuple[TapFacts, ...] = ()
     budgets: SloFacts = SloFacts()
+    rollout: Decision | None = None
+    stable: RevisionFacts | None = None
+    stable_taps: tuple[TapFacts, ...] = ()
+    candidate_taps: tuple[TapFacts, ...] = ()

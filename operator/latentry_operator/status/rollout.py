@@ -1,8 +1,11 @@
 """The rollout's memory in a LatentModel's status, there and back: what is read is what was written."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from latentry_operator.api.status import RolloutStatus
+from latentry_operator.api.status import GateVerdict, RolloutStatus
+from latentry_operator.plan.rollout.gates import GateResult
 from latentry_operator.plan.rollout.reasons import RolloutReason
 from latentry_operator.plan.rollout.state import Held, Leaving, Phase, Rejection, RolloutState
 
@@ -47,6 +50,23 @@ def rollout_state(status: RolloutStatus | None) -> RolloutState | None:
         return _state(status)
     except ValueError:
         return None
+
+
+def settled(state: RolloutState) -> RolloutState:
+    """The state without its clocks, which may be lost: rollouts only take longer by it."""
+    return replace(state, looked=0.0, seconds=0.0, healthy=0.0, was_healthy=False)
+
+
+def candidate_verdicts(results: Iterable[GateResult]) -> tuple[GateVerdict, ...]:
+    """What the gates say, as the status has it."""
+    return tuple(
+        GateVerdict(gate=one.gate, verdict=one.verdict, reason=one.reason, message=one.message) for one in results
+    )
+
+
+def since(state: RolloutState) -> str:
+    """When the stage began, for people."""
+    return datetime.fromtimestamp(state.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _state(status: RolloutStatus) -> RolloutState:

@@ -97,6 +97,14 @@ def complaint(taps: Iterable[TapFacts]) -> str:
     return ""
 
 
+def refusal(taps: Iterable[TapFacts]) -> str:
+    """Why pods can never take calls: their bundle is not the promised one; empty where none is refused."""
+    for tap, summary in _said(taps, ready_only=False):
+        if problem := _refusal(summary):
+            return f"pod {tap.pod}: {problem}"
+    return ""
+
+
 def essence(taps: Sequence[TapFacts]) -> tuple[object, ...]:
     """All that a status says of one revision's taps: while it stays equal, so does the status."""
     facts = ModelFacts(generation=0, serving=_SERVING, taps=tuple(taps))

@@ -43,7 +43,8 @@ def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
                 st.from_regex(r"[a-z]{1,8}", fullmatch=True), values(schema["additionalProperties"]), max_size=2
             )
         case "array":
-            return st.lists(values(schema["items"]), max_size=min(3, schema["maxItems"]))
+            most = min(3, schema["maxItems"])
+            return st.lists(values(schema["items"]), min_size=schema.get("minItems", 0), max_size=most)
         case "string":
             return texts(schema)
         case "integer":

@@ -7,6 +7,7 @@ import pytest
 
 from latentry_operator.api.parse import parse_resource
 from latentry_operator.plan.cluster import Capabilities, ClusterPlan, ClusterSettings, PoolFacts, plan_cluster
+from latentry_operator.plan.exposure import Exposure
 from latentry_operator.render import Manifest, render
 
 POOL = {
@@ -53,8 +54,8 @@ def plan() -> Callable[..., ClusterPlan]:
 def objects(plan: Any) -> Callable[..., dict[str, Manifest]]:
     """Renders a VAE from spec fields; kind -> object, the dashboards' ConfigMap as ``Dashboards``."""
 
-    def make(*, traffic: str | None = None, **spec: Any) -> dict[str, Manifest]:
-        manifests = render(plan(**spec), traffic=traffic)
+    def make(*, exposure: Exposure | None = None, **spec: Any) -> dict[str, Manifest]:
+        manifests = render(plan(**spec), exposure)
         found = {_kind(manifest): manifest for manifest in manifests}
         assert len(found) == len(manifests), "one object of a kind"
         return found

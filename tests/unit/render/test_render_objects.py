@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from latentry_operator.plan.cluster import Capabilities, ClusterPlan, ClusterSettings, PoolFacts, plan_cluster
+from latentry_operator.plan.exposure import Exposure
 from latentry_operator.render import render
 from latentry_operator.render.containers import TRITON_EXIT_SECONDS
 from latentry_operator.render.service import address
@@ -222,7 +223,7 @@ def test_the_service_follows_the_traffic(objects: Any, plan: Any) -> None:
     assert [(port["port"], port["targetPort"], port["appProtocol"]) for port in own["ports"]] == [
         (80, "http", "http"), (9000, "grpc", "kubernetes.io/h2c"),
     ]  # fmt: skip
-    other = objects(traffic="digits-vae-00000000")["Service"]["spec"]
+    other = objects(exposure=Exposure("digits-vae-00000000", {}))["Service"]["spec"]
     assert other["selector"]["latentry.dev/revision"] == "digits-vae-00000000"
     assert address(plan()).to_dict() == {
         "http": "http://digits-vae.demo.svc.cluster.local",

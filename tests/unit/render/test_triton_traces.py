@@ -33,7 +33,7 @@ def traces(arguments: list[str]) -> list[str]:
 def test_in_a_pod(plan: Any, workload: str, url: str | None, expected: list[str]) -> None:
     made = plan(workload=workload, settings=ClusterSettings(triton_traces_url=url))
     kind = "ServingRuntime" if workload == "KServe" else "Deployment"
-    (spec,) = [one["spec"] for one in render(made, traffic=None) if one["kind"] == kind]
+    (spec,) = [one["spec"] for one in render(made) if one["kind"] == kind]
     containers = spec["containers"] if workload == "KServe" else spec["template"]["spec"]["containers"]
     (arguments,) = [one["args"] for one in containers if one.get("command") == ["tritonserver"]]
     assert traces(arguments) == expected

@@ -96,7 +96,7 @@ async def client(scripted: tuple[Scripted, str], tmp_path: Path) -> AsyncIterato
     }
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
-    connection = Connection(path, None, 16)
+    connection = Connection(path, None, 32)
     await connection.open()
     settings = ClientSettings(first_backoff=1e-6, longest_backoff=1e-6, attempts=3, burst=1000)
     yield Client(

@@ -11,6 +11,7 @@ import yaml
 from kube import Api, ControlPlane, Kind, Obj, kinds
 from kube.assets import REPOSITORY
 
+from latentry_operator.plan.rollout import clock, traffic
 from latentry_operator.runtime.operator import Operator
 from latentry_operator.settings import OperatorSettings, load_settings
 
@@ -112,6 +113,27 @@ async def operator(operator_settings: OperatorSettings) -> AsyncIterator[Operato
         yield running
 
 
+AT_ONCE: Obj = {
+    "watchFor": "0s",
+    "keepFor": "0s",
+    "gates": {
+        "contract": False,
+        "golden": False,
+        "compatibility": {"enabled": False},
+        "slo": False,
+        "drift": False,
+    },
+}
+"""A rollout for stand-in pods, which have no tap to give evidence: the switch follows readiness."""
+
+
+@pytest.fixture(autouse=True)
+def drained_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's calls are in flight to stand-in pods."""
+    for module in (clock, traffic):
+        monkeypatch.setattr(module, "DRAIN_SECONDS", 0.0)
+
+
 def latent_model(name: str, **spec: Any) -> Obj:
     """A LatentModel; ``spec`` replaces whole fields of a small encoder's."""
     base = {
@@ -119,6 +141,7 @@ def latent_model(name: str, **spec: Any) -> Obj:
         "bundle": {"uri": "s3://models/tiny/1", "digest": DIGEST},
         "runtime": {"resources": {"requests": {"cpu": "500m", "memory": "512Mi"}}},
         "scaling": {"metric": "None"},
+        "rollout": AT_ONCE,
     }
     return {
         "apiVersion": "latentry.dev/v1alpha1",

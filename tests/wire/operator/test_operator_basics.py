@@ -85,7 +85,7 @@ async def test_change_comes_up_beside_and_takes_over_when_ready(
     # The new pods alone: a rule is for running pods too, and the old ones must not stop answering.
     stand_in.script(world.namespace, "tiny-*", HANG, when=lambda pod: old not in pod["metadata"]["name"])
     await world.apply(make_model("tiny", workload=workload, runtime={"instances": 2}))
-    during = await world.until("tiny", "Progressing", "True", "Replacing")
+    during = await world.until("tiny", "Progressing", "True", "Preparing")
     assert during["status"]["stable"]["revision"] == old
     assert condition_of(during, "Available")["status"] == "True"
     service = await world.api.get(SERVICE, world.namespace, "tiny")

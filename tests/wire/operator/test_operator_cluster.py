@@ -180,7 +180,9 @@ async def test_every_verb_of_the_role_is_used(
     await world.api.delete(LEASE, "latentry-system", "latentry-operator")
     async with run_operator_on(permitted) as operator:
         scaling = {"minReplicas": 1, "maxReplicas": 3}
-        await world.apply(make_model("in-flight", scaling=scaling))
+        hosts = {"hostnames": ["a.example.com"], "grpcHostnames": ["b.example.com"]}
+        gateway = {"parentRefs": [{"name": "shared"}], **hosts}
+        await world.apply(make_model("in-flight", scaling=scaling, gateway=gateway))
         await world.apply(make_model("cpu", workload="Deployment", scaling=scaling | {"metric": "CPU"}))
         await world.api.apply(kinds.gpu_pool, None, pool("verbs"), manager="user")
         for name in ("in-flight", "cpu"):
@@ -258,6 +260,8 @@ async def leave_behind(api: Api, kind: Kind, namespace: str, owner: Obj) -> None
         "Service": {"ports": [{"port": 1, "protocol": "TCP"}]},
         "NetworkPolicy": {"podSelector": selector},
         "PodDisruptionBudget": {"selector": selector},
+        "HTTPRoute": {"hostnames": ["leftover.example.com"]},
+        "GRPCRoute": {"hostnames": ["leftover-grpc.example.com"]},
         "HorizontalPodAutoscaler": {
             "maxReplicas": 1,
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "none"},

@@ -67,7 +67,7 @@ def policy_of(spec: LatentModelSpec, *, weights: bool, mirror: bool) -> Policy:
         steps = ()
         notes.append(
             f"rollout.strategy {Strategy.CANARY} needs Gateway API routes, which are missing: traffic switches at once,"
-            " as with BlueGreen; install the Gateway API or write strategy: BlueGreen"
+            " as with BlueGreen; install the Gateway API and write spec.gateway, or write strategy: BlueGreen"
         )
     shadow = rollout.shadow.hold_for.seconds if rollout.shadow is not None else 0.0
     if shadow and not mirror:
