@@ -116,10 +116,9 @@ async def test_the_policy_sees_a_candidate_on_rehearsal_as_not_ready(monkeypatch
     assert await all_of_them.look(gating, None, candidate) is None, "a first revision has nobody to compare with"
     first = await all_of_them.look(gating, stable, candidate)
     assert first is not None
-    assert (first.ready, first.problem) == (
-        0,
-        f"rehearsed on golden inputs beside the stable revision, 0 of {CALLS} calls",
-    )
+    assert first.ready == 0
+    assert f"0 of {CALLS} calls" in first.problem
+    curtain.set()
     while not (told := await all_of_them.look(gating, stable, candidate)) or not told.refused:
         await asyncio.sleep(0)
     assert told.ready == 1
