@@ -36,6 +36,7 @@ artifacts: {{{artifacts}}}
 reference: {{path: reference.npy}}
 {more}
 """
+_PROFILE = f"profile: {{window: {WINDOW}}}"
 
 Nodes = list[tuple[str, list[str], str, dict[str, Any]]]
 
@@ -81,7 +82,7 @@ def build_vae(folder: Path) -> Path:
         name="faces",
         family="VAE",
         artifacts="encoder: {path: encoder.onnx}, decoder: {path: decoder.onnx}",
-        more=f"reconstructionError: MeanSquared\nprofile: {{window: {WINDOW}}}",
+        more=f"reconstructionError: MeanSquared\n{_PROFILE}",
     )
 
 
@@ -94,7 +95,7 @@ def build_encoder(folder: Path) -> Path:
         {"y": LATENTS},
         {"encode": _DIRECTIONS.T},
     )
-    return _build(folder, name="words", family="Encoder", artifacts="encoder: {path: encoder.onnx}", more="")
+    return _build(folder, name="words", family="Encoder", artifacts="encoder: {path: encoder.onnx}", more=_PROFILE)
 
 
 def with_other_golden(bundle: Path, copy: Path) -> Path:

@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 from latentry_serving.contract.operations import LATENT
 from observed.bundles import LATENTS, LIMIT, WIDTH, Rows, traffic
 
-ROWS = 10
+ROWS, FULL_BATCH = 10, 64
 """Samples in a call."""
 _PATIENCE_S = 30.0
 _RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)]
@@ -54,6 +54,11 @@ def encode(caller: Caller) -> None:
 def encode_words(caller: Caller) -> None:
     """The encoder's only operation."""
     caller.infer("words_encode", "x", traffic(caller.rng, 1))
+
+
+def encode_full_batch(caller: Caller) -> None:
+    """As many as the encoder's Triton takes at once, so that it waits for no others."""
+    caller.infer("words_encode", "x", traffic(caller.rng, FULL_BATCH))
 
 
 def encode_drifted(caller: Caller) -> None:
@@ -116,22 +121,22 @@ def crowd(caller: Caller) -> None:
 
 
 class Client:
-    """Takes ``step`` so many times a second, in each of its threads, until the end; failures of the server are what
-    is looked for, and count at the tap."""
+    """Takes ``step`` so many times a second until the end; failures of the server are what is looked for, and count
+    at the tap."""
 
-    def __init__(self, ports: Mapping[str, int], step: Step, per_second: float, threads: int = 1) -> None:
+    def __init__(self, ports: Mapping[str, int], step: Step, per_second: float) -> None:
         self.step = step
         self.steps = 0
         self._ports = ports
         self._every = 1 / per_second
         self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(seed,), daemon=True) for seed in range(threads)]
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def _run(self, seed: int) -> None:
+    def _run(self) -> None:
         caller = Caller(
             grpc_client.InferenceServerClient(f"127.0.0.1:{self._ports['grpc']}", channel_args=_RECONNECT),
             httpx.Client(base_url=f"http://127.0.0.1:{self._ports['http']}", timeout=_PATIENCE_S),
-            np.random.default_rng(seed),
+            np.random.default_rng(3),
             self._ports,
         )
         with caller.grpc, caller.http:
@@ -141,11 +146,9 @@ class Client:
                 self.steps += 1
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()

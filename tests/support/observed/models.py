@@ -16,7 +16,7 @@ class Behind(StrEnum):
 
     SHARED = "shared"
     SLOW = "slow"
-    """Stopped and continued, again and again."""
+    """Holds calls back until a batch is full."""
     KILLED = "killed"
 
 
@@ -117,7 +117,7 @@ MODELS = (
     ),
     Model(
         "slow",
-        fault="Triton is slow",
+        fault="Triton waits for batches that do not fill",
         told=_burns("page", "latency-500ms"),
         may=_burns("ticket", "latency-500ms"),
         behind=Behind.SLOW,

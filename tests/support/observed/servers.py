@@ -1,4 +1,4 @@
-"""Real Tritons and real taps as processes that can be paused and killed."""
+"""Real Tritons and real taps as processes that can be killed and started anew."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from kube.process import Child
 from latentry_serving.bundle.store import load_manifest
 from latentry_serving.contract.tap_config import TapConfig
 from latentry_serving.triton.install import TritonInstall, find_triton
-from latentry_serving.triton.local_repository import write_local_repository
+from latentry_serving.triton.local_repository import RuntimeOverrides, write_local_repository
 from latentry_serving.triton.process import Addresses, TritonProcess, TritonSettings, choose_addresses
 
 START_SECONDS = 120.0
@@ -32,10 +32,10 @@ class Tritons:
         self._install: TritonInstall = find_triton()
         self._running: list[Triton] = []
 
-    def start(self, bundle: Path, folder: Path) -> "Triton":
+    def start(self, bundle: Path, folder: Path, overrides: RuntimeOverrides | None = None) -> "Triton":
         """One over a bundle; does not wait until it is ready."""
         folder.mkdir()
-        write_local_repository(bundle, load_manifest(bundle), folder / "repository", self._install)
+        write_local_repository(bundle, load_manifest(bundle), folder / "repository", self._install, overrides)
         triton = Triton(self, folder, self._install)
         self._running.append(triton)
         return triton
@@ -76,26 +76,6 @@ class Triton:
         """Once it is ready."""
         found: TritonProcess = self._launched.result(START_SECONDS)
         return found
-
-    def pause(self) -> None:
-        """SIGSTOP to the server and its models."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        os.killpg(self.process.pid, signal.SIGCONT)
-
-    def slow_down(self, stopped_s: float, running_s: float) -> threading.Event:
-        """Pauses and resumes it until the event is set."""
-        end = threading.Event()
-
-        def beat() -> None:
-            while not end.wait(running_s):
-                self.pause()
-                end.wait(stopped_s)
-                self.resume()
-
-        threading.Thread(target=beat, daemon=True).start()
-        return end
 
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)

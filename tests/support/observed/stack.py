@@ -3,7 +3,6 @@ rules, Alertmanager with the project's example, and whoever is told."""
 
 import contextlib
 import math
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from latentry_serving.bundle.store import load_manifest
 from latentry_serving.contract import triton_metrics
 from latentry_serving.contract.ports import METRICS_PATH, TRITON_METRICS_PATH
 from latentry_serving.contract.tap_config import Address, TapConfig
+from latentry_serving.triton.local_repository import RuntimeOverrides
 from observed import clients
 from observed.bundles import build_encoder, build_vae, with_other_golden
 from observed.cluster import Cluster
@@ -32,6 +32,7 @@ EXAMPLE = Path(__file__).parents[3] / "manifests" / "alertmanager" / "alertmanag
 SCRAPE_SECONDS, WATCHED_AFTER_SECONDS = 60.0, 120.0
 _LOOKBACK_SECONDS = 300.0
 CALLS_PER_SECOND = 5.0
+_PATIENT = RuntimeOverrides(max_batch_size=clients.FULL_BATCH, max_queue_delay_us=700_000)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,6 @@ class Stack:
         self.cluster = Cluster(NAMESPACE, [model.name for model in MODELS])
         self.serving: dict[str, Serving] = {}
         self.tritons: dict[Behind, Triton] = {}
-        self.ends: list[threading.Event] = []
         self.hurt_at: dict[str, float] = {}
         self._scrape_seconds = pace.seconds(scrape_seconds)
         self._exposition = Exposition(elsewhere)
@@ -84,7 +84,8 @@ class Stack:
             tritons = stack.enter_context(Tritons())
             for behind in Behind:
                 bundle = self._bundles["vae" if behind is Behind.SHARED else "encoder"]
-                self.tritons[behind] = tritons.start(bundle, self.folder / f"triton-{behind}")
+                overrides = _PATIENT if behind is Behind.SLOW else None
+                self.tritons[behind] = tritons.start(bundle, self.folder / f"triton-{behind}", overrides)
             for model in MODELS:
                 self._start(model, stack)
             self._wait()
@@ -95,11 +96,6 @@ class Stack:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for end in self.ends:
-            end.set()
-        for triton in self.tritons.values():
-            with contextlib.suppress(ProcessLookupError):
-                triton.resume()
         self._exit.close()
 
     def _build(self) -> dict[str, Path]:
@@ -113,9 +109,10 @@ class Stack:
         config = self._config(model)
         tap = Tap(config, self.folder / f"tap-{model.name}")
         stack.callback(tap.stop)
-        step = {"healthy": clients.every_kind}.get(model.name, clients.encode if model.vae else clients.encode_words)
+        usual = clients.encode if model.vae else clients.encode_words
+        step = {"healthy": clients.every_kind, "slow": clients.encode_full_batch}.get(model.name, usual)
         ports = {"http": config.http.port, "grpc": config.grpc.port}
-        client = clients.Client(ports, step, CALLS_PER_SECOND, threads=4 if model.behind is Behind.SLOW else 1)
+        client = clients.Client(ports, step, CALLS_PER_SECOND)
         self.serving[model.name] = Serving(model, tap, client)
 
     def _config(self, model: Model) -> TapConfig:
@@ -201,6 +198,14 @@ class Stack:
                 f"a window of {name} is judged",
             )
 
+    def interrupted(self, model: str) -> bool:
+        """Whether the pages about a model's error budget ended and came again, as where a machine is too busy to
+        scrape in time: what they hold back is told meanwhile, rightly."""
+        alert = f'alertname="LatentryErrorBudgetBurn",severity="page",model="{model}",alertstate="firing"'
+        span = f"{math.ceil(time.monotonic() - self.hurt_at[model])}s"
+        (sample,) = self.prometheus.query(f"sum(resets((max(ALERTS{{{alert}}}) or vector(0))[{span}:250ms]))")
+        return sample.value > 0
+
     def hurt(self) -> None:
         """Everything at once, each model in its own way."""
         self.hurt_at = {model.name: time.monotonic() for model in MODELS}
@@ -211,10 +216,10 @@ class Stack:
             "fails": clients.encode_and_fail,
             "nan": clients.encode_nan,
             "crowded": clients.crowd,
+            "slow": clients.encode_words,
         }
         for name, step in steps.items():
             self.serving[name].client.step = step
-        self.ends.append(self.tritons[Behind.SLOW].slow_down(stopped_s=1.0, running_s=0.25))
         self.tritons[Behind.KILLED].kill()
         self.serving["dark"].tap.kill()
         for name in ("golden", "refused"):
@@ -228,9 +233,8 @@ class Stack:
 
     def mend(self) -> None:
         """What can be mended without starting anything again."""
-        for end in self.ends:
-            end.set()
         self.serving["nan"].client.step = clients.encode
+        self.serving["slow"].client.step = clients.encode_full_batch
 
     def _spoil(self, one: Serving) -> None:
         update = dict(one.model.spoilt)

@@ -3,11 +3,12 @@ these tests are skipped, and the terminal summary says so in a line of its own."
 
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
-from observability import Pace
-from observed import Stack
-from observed.elsewhere import EXPOSITION
+
+if TYPE_CHECKING:
+    from observed import Stack
 
 FIXTURE = "observed"
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
@@ -30,9 +31,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def observed(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Everything runs, nothing is hurt yet. A minute of rules and routes is a second."""
+def observed(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Stack"]:
+    """Everything runs, nothing is hurt yet. A minute of rules and routes is two seconds."""
     if missing := pytestconfig.stash[_MISSING]:
         pytest.skip(f"no {', '.join(missing)}, see the end of this summary")
-    with Stack(tmp_path_factory.mktemp("observed"), Pace(60), elsewhere=EXPOSITION) as stack:
+    from observability import Pace
+    from observed import Stack
+    from observed.elsewhere import EXPOSITION
+
+    with Stack(tmp_path_factory.mktemp("observed"), Pace(30), elsewhere=EXPOSITION) as stack:
         yield stack

@@ -3,7 +3,7 @@
 Covered: an undisturbed stack is silent; each fault makes exactly the expected alerts fire, which are listed in
 tests/support/observed/models.py, and those reach the right receiver, in one group for a model, unless another says it
 already; what is mended is told as resolved; every query of every dashboard and every rule has data; texts are complete.
-Rules, scrapes and routes run 60 times faster than real time: a minute is a second, and nothing else changes. Windows
+Rules, scrapes and routes run 30 times faster than real time: a minute is two seconds, and nothing else changes. Windows
 begin to fill with the stack. Not covered: how long a page takes in real time, see bench/time_to_page.py.
 
 The tests are one story, in this order.
@@ -75,7 +75,7 @@ def test_undisturbed_nothing_fires(observed: Stack) -> None:
     observed.watched()
     eventually(lambda: not observed.prometheus.alerts(), WITHIN_SECONDS, "alerts of the start are over")
     since = time.monotonic()
-    eventually(lambda: time.monotonic() > since + 8, 20, "eight minutes of the rules' time")
+    eventually(lambda: time.monotonic() > since + 8, 20, "four minutes of the rules' time")
     assert observed.firing(since) == {}
     assert observed.prometheus.unhealthy() == []
 
@@ -91,8 +91,10 @@ def test_a_fault_makes_the_expected_alerts_fire(name: str, hurt: Stack) -> None:
 def test_who_must_hear_of_it_does_and_nobody_else(name: str, hurt: Stack) -> None:
     model, heard = expected_of(name), told(hurt, name)
     assert heard >= model.told
-    assert heard <= model.told | model.also
-    assert not heard & model.silent
+    held_back = model.silent | model.may
+    if not hurt.interrupted(name):
+        assert not heard & held_back
+    assert heard <= model.told | model.also | held_back
 
 
 def test_pages_and_tickets_go_their_ways_grouped_by_model(hurt: Stack) -> None:
