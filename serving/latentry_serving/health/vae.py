@@ -191,7 +191,7 @@ class VaeBaseline:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the model has no active unit on its own reference: then nothing live can be held against it."""
+        """Whether the model has no active unit on its own reference: that is its fault, whatever live windows show."""
         return self.moments.active_units == 0
 
     def new_window(self) -> VaeWindow:
@@ -207,7 +207,11 @@ class VaeBaseline:
         findings = [Finding("non_finite", share, self.non_finite.rate, "ratio", reason, p, {"count": count})]
         if sufficient:
             findings += self._posterior(window.moments(), size)
-        notes = (self._collapsed_note(),) if self.collapsed else ()
+        notes: tuple[str, ...] = ()
+        if self.collapsed:
+            # No window is needed to know it, and no profile fitted on such a model may make it usual.
+            notes = (self._collapsed_note(),)
+            findings.append(Finding("posterior_collapse", 1.0, 0.0, "ratio", notes[0], 0.0))
         return HealthReport("VAE", size, count, sufficient, tuple(findings), notes)
 
     def _collapsed_note(self) -> str:
