@@ -18,7 +18,8 @@ import torch
 import typer
 from bench import report
 from bench import rollouts_bundles as bundles
-from bench.rollouts_run import NONE, REFUSED, Fault, Outcome, Rollouts, kill_under_load
+from bench import rollouts_graphs as graphs
+from bench.rollouts_run import HELD, REFUSED, Fault, Outcome, Rollouts, kill_under_load
 from bench.rollouts_traffic import CLIENTS, Traffic
 from examples.digits import train
 from rich import box
@@ -71,7 +72,7 @@ class Workshop:
         self.networks = self.exported("first", *self.trained)
         self.stable = self.build("1", self.networks)
 
-    def exported(self, name: str, encoder: torch.nn.Module, decoder: torch.nn.Module) -> bundles.Networks:
+    def exported(self, name: str, encoder: torch.nn.Module, decoder: torch.nn.Module) -> graphs.Networks:
         """Graphs of torch modules, as the product exports them."""
         np.save(self.folder / "reference.npy", self.reference)
         spec = BundleSpec(
@@ -82,17 +83,17 @@ class Workshop:
         build_from_modules(spec, encoder=encoder, decoder=decoder, base_dir=self.folder, out_dir=out, warn=_quiet)
         return bundles.networks_of(out)
 
-    def build(self, version: str, networks: bundles.Networks, **more: Any) -> Path:
+    def build(self, version: str, networks: graphs.Networks, **more: Any) -> Path:
         """A bundle of that version; ``more`` goes to ``bundles.build``."""
         reference = more.pop("reference", self.reference)
         return bundles.build(networks, reference, self.folder / f"build-{version}", version, error=_BCE, **more)
 
     @property
-    def without_dark(self) -> bundles.Images:
+    def without_dark(self) -> graphs.Images:
         """A reference that lacks the digits with most ink."""
         return self.reference[bundles.ink(self.reference) <= self.dark_from]
 
-    def trained_on(self) -> bundles.Networks:
+    def trained_on(self) -> graphs.Networks:
         """Stable's own training goes on for two more epochs, gently."""
         torch.manual_seed(8)
         encoder, decoder = (copy.deepcopy(module).train() for module in self.trained)
@@ -105,14 +106,14 @@ class Workshop:
             optimiser.step()
         return self.exported("trained-on", encoder.eval(), decoder.eval())
 
-    def slower(self) -> bundles.Networks:
+    def slower(self) -> graphs.Networks:
         """Stable's networks and about ``SLOWER_SECONDS`` of work more for each execution, as measured here."""
         few = 20
-        bundles.run(bundles.slower(self.networks, few).encoder, self.live[:1])
+        graphs.run(graphs.slower(self.networks, few).encoder, self.live[:1])
         since = time.perf_counter()
-        bundles.run(bundles.slower(self.networks, few).encoder, self.live[:1])
+        graphs.run(graphs.slower(self.networks, few).encoder, self.live[:1])
         each = (time.perf_counter() - since) / few
-        return bundles.slower(self.networks, max(few, round(SLOWER_SECONDS / each)))
+        return graphs.slower(self.networks, max(few, round(SLOWER_SECONDS / each)))
 
     def sealed_again(self, name: str, change: Callable[[dict[str, Any], Path], None]) -> Path:
         return bundles.sealed_again(self.stable, self.folder / f"sealed-{name}", change)
@@ -135,20 +136,20 @@ VERSIONS: Mapping[str, Version] = {
         "two more epochs of training, same space declared", lambda w: w.build("2b", w.trained_on()), good=True
     ),
     "fp16": Version(
-        "weights and arithmetic in float16", lambda w: w.build("2-fp16", bundles.half_precision(w.networks)), good=True
+        "weights and arithmetic in float16", lambda w: w.build("2-fp16", graphs.half_precision(w.networks)), good=True
     ),
     "int8": Version(
         "weights and activations in int8, calibrated on the reference",
-        lambda w: w.build("2-int8", bundles.eight_bits(w.networks, w.reference, w.folder / "int8")),
+        lambda w: w.build("2-int8", graphs.eight_bits(w.networks, w.reference, w.folder / "int8")),
         good=True,
     ),
     "NaN outputs": Version(
         "NaN for the 10 % of digits with most ink; its own reference lacks them, so that it passes its build",
-        lambda w: w.build("3", bundles.undefined_when_dark(w.networks, w.dark_from), reference=w.without_dark),
+        lambda w: w.build("3", graphs.undefined_when_dark(w.networks, w.dark_from), reference=w.without_dark),
     ),
     "rotated space": Version(
         "latents turned by an orthogonal matrix, the decoder turns them back; stable's space declared",
-        lambda w: w.build("4", bundles.rotated(w.networks)),
+        lambda w: w.build("4", graphs.rotated(w.networks)),
     ),
     "slower": Version(
         f"{1000 * SLOWER_SECONDS:.0f} ms of products of matrices more for each execution, more than 10 times stable's",
@@ -156,11 +157,11 @@ VERSIONS: Mapping[str, Version] = {
     ),
     "collapsed VAE": Version(
         "posterior = prior for every input, a profile of its own that knows no better; stable's space declared",
-        lambda w: w.build("6", bundles.collapsed(w.networks)),
+        lambda w: w.build("6", graphs.collapsed(w.networks)),
     ),
     "collapsed VAE, new space": Version(
         "the same, but a new space is declared: nothing is compared",
-        lambda w: w.build("6b", bundles.collapsed(w.networks), space=f"{bundles.NAME}-6b"),
+        lambda w: w.build("6b", graphs.collapsed(w.networks), space=f"{bundles.NAME}-6b"),
     ),
     "changed output name": Version(
         "posterior_mean is called mu, in graph, configuration and contract; sealed again",
@@ -182,7 +183,7 @@ VERSIONS: Mapping[str, Version] = {
     ),
     "memory leak": Version(
         f"scratch memory that grows with the number of requests and is never given back; the limit is {MEMORY_LIMIT}",
-        lambda w: w.build("7", bundles.leaking(w.networks, LEAK_MEGABYTES)),
+        lambda w: w.build("7", graphs.leaking(w.networks, LEAK_MEGABYTES)),
     ),
 }
 
@@ -206,6 +207,11 @@ def run_version(workshop: Workshop, name: str) -> tuple[Outcome, dict[str, Any]]
     return outcome, last
 
 
+def stopped(outcome: Outcome) -> bool:
+    """Whether a bad version has no users at the end: given up, never started, or held without traffic."""
+    return outcome.verdict in ("rolled back", REFUSED) or (outcome.verdict == HELD and not outcome.switched)
+
+
 def row_of(name: str, outcome: Outcome) -> dict[str, Any]:
     """The results file's row."""
     version = VERSIONS[name]
@@ -215,7 +221,7 @@ def row_of(name: str, outcome: Outcome) -> dict[str, Any]:
         "deployed": version.what,
         "good": version.good,
         "outcome": outcome.verdict,
-        "as_it_should": outcome.verdict == "promoted" if version.good else outcome.verdict not in ("promoted", NONE),
+        "as_it_should": outcome.verdict == "promoted" if version.good else stopped(outcome),
         "why": outcome.why,
         "had_traffic": outcome.switched,
         "seconds_with_traffic": round(outcome.with_traffic_seconds, 1),
@@ -255,9 +261,11 @@ def reasons(row: Mapping[str, Any]) -> str:
 
 
 def table(rows: list[Mapping[str, Any]]) -> Table:
-    result = Table(*_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    """For a terminal of 80 columns: without what was deployed."""
+    result = Table(_COLUMNS[0], *_COLUMNS[2:], box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for row in rows:
-        result.add_row(*map(escape, _cells(row)), style="" if row["as_it_should"] else "bold red")
+        name, _, *figures = map(escape, _cells(row))
+        result.add_row(name, *figures, style="" if row["as_it_should"] else "bold red")
     return result
 
 

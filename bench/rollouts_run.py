@@ -24,7 +24,8 @@ _FIRST_PORT, _STEP = 20_000, 40
 """Of the first run of process 0, and between two runs of a process: the next free ports from there are taken."""
 _counter = itertools.count()
 
-VERDICTS = {"Promoted": "promoted", "CandidateRejected": "rolled back", "RolloutHeld": "held"}
+HELD = "held"
+VERDICTS = {"Promoted": "promoted", "CandidateRejected": "rolled back", "RolloutHeld": HELD}
 SWITCHED = "TrafficSwitched"
 REFUSED = "edit refused"
 NONE = "no verdict"
