@@ -20,7 +20,7 @@ from latentry_operator.local.control import ControlServer
 from latentry_operator.local.evidence import EvidenceReader
 from latentry_operator.local.ports import PortAllocator
 from latentry_operator.local.rehearsal import Rehearsals
-from latentry_operator.local.revision import POLL_SECONDS, LocalRevision, Site
+from latentry_operator.local.revision import POLL_SECONDS, LocalRevision, Site, sentence
 from latentry_operator.local.snapshot import Addresses, Phase, RevisionView, Snapshot, Traffic
 from latentry_operator.local.story import EDIT_REFUSED, EDIT_TAKEN, SWITCH_FAILED, Story
 from latentry_operator.local.wanted import Wanted
@@ -145,11 +145,11 @@ class LocalModel:
                     await self._serve()
                 except (OperationFailed, InvalidInput) as error:
                     self.failure = error
-                    self._update(phase=Phase.FAILED, message=_sentence(error))
+                    self._update(phase=Phase.FAILED, message=sentence(error))
                 while self._wanted is edits:
                     self._wake.clear()
                     await self._wake.wait()
-                self.failure, self._state = None, None
+                self.failure, self._state, self._command = None, None, None
                 self._update(phase=Phase.STARTING, message="preparing", version=self._wanted.plan.version)
         finally:
             if self.failure is None:
@@ -336,7 +336,3 @@ def traffic(slis: Slis) -> Traffic:
         requests=total.requests,
         errors=sum(total.outcomes.get(outcome, 0) for outcome in SERVER_FAULTS),
     )
-
-
-def _sentence(error: LatentryError) -> str:
-    return f"{error.problem}; {error.remedy}" if isinstance(error, OperationFailed) else str(error)

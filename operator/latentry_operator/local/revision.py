@@ -113,7 +113,7 @@ class LocalRevision:
 
     def running(self) -> Running:
         """As the rollout's policy sees it."""
-        refused = self._refused if self.failure is None else _sentence(self.failure)
+        refused = self._refused if self.failure is None else sentence(self.failure)
         return Running(int(self._answers), 1, self._created, self._breaks, refused, self.message)
 
     def start(self) -> None:
@@ -171,7 +171,7 @@ class LocalRevision:
             await self._live()
         except (OperationFailed, InvalidInput) as error:
             self.failure, self._answers = error, False
-            self._tell(_sentence(error))
+            self._tell(sentence(error))
 
     async def _live(self) -> None:
         site, wanted = self._site, self.wanted
@@ -301,5 +301,6 @@ def overrides(plan: Plan) -> RuntimeOverrides:
     )
 
 
-def _sentence(error: LatentryError) -> str:
+def sentence(error: LatentryError) -> str:
+    """An error in one line where it can be said in one; details stay out."""
     return f"{error.problem}; {error.remedy}" if isinstance(error, OperationFailed) else str(error)
