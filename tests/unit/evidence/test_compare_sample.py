@@ -191,6 +191,12 @@ def test_bytes_that_are_no_sample(change) -> None:
         split_sample(change(packed(some_groups())))
 
 
+def test_rows_without_elements_are_refused() -> None:
+    body = packed([Rows(InputSource.LIVE, {"x": np.zeros((2, 0)), "mask": np.ones((2, 2))}, np.zeros((2, 3)))])
+    with pytest.raises(InvalidInput, match=r"input x as FP32 \[0\]"):
+        split_sample(body)
+
+
 def test_each_input_counts_once() -> None:
     groups = some_groups()
     found = different([*groups, *some_groups(), Rows(InputSource.GOLDEN, groups[0].inputs, groups[0].embeddings)])
