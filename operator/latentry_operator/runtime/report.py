@@ -12,6 +12,7 @@ from latentry_operator.kube.apply import Applied, Effect
 from latentry_operator.kube.events import Happening
 from latentry_operator.kube.records import Stored
 from latentry_operator.plan.rollout import machine as rollout
+from latentry_operator.plan.rollout.reasons import RolloutReason
 from latentry_operator.plan.rollout.state import RolloutState
 from latentry_operator.plan.tap_facts import TapFacts
 from latentry_operator.render.service import address
@@ -107,7 +108,8 @@ def happenings(record: Stored, status: LatentModelStatus) -> Iterator[Happening]
 
 def rollout_happenings(before: RolloutState | None, decision: rollout.Decision) -> Iterator[Happening]:
     """Events of a rollout. Of a model's first revision the conditions tell, but for what went wrong."""
-    first = before is None or not before.stable
+    recovered = any(told.reason is RolloutReason.RECOVERED for told in decision.happenings)
+    first = not recovered and (before is None or not before.stable)
     for told in decision.happenings:
         if told.kind == "Warning" or not first:
             yield Happening(told.kind, told.reason, told.message)
