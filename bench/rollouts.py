@@ -36,8 +36,8 @@ SLOW_SECONDS = 0.05
 """The latency objective of the model that is served."""
 WARM_SECONDS = 10.0
 """Of users' traffic before the edit: what candidates are compared with."""
-LEAK_MEGABYTES = 0.5
-MEMORY_LIMIT = "2Gi"
+LEAK_MEGABYTES = 2.0
+MEMORY_LIMIT = "1536Mi"
 SLOWER_SECONDS = 0.05
 _BCE = "BinaryCrossEntropy"
 SPEC: Mapping[str, Any] = {
@@ -251,13 +251,14 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def reasons(row: Mapping[str, Any]) -> str:
-    """`: gate (Reason)` of what spoke against it; empty for what was promoted."""
+    """`: gate (Reason)` of what spoke against it, or the beginning of the sentence; empty for what was promoted."""
     if row["outcome"] == "promoted":
         return ""
     if row["outcome"] == REFUSED:
         return " before anything started"
     found = [part.split(")")[0] + ")" for part in row["why"].split("gate ")[1:]]
-    return f": {', '.join(found)}" if found else f": {row['why'].split(':')[0]}"
+    reason, _, sentence = row["why"].partition("(")[2].partition("): ")
+    return f": {', '.join(found)}" if found else f": {reason}, {sentence[:60].rsplit(' ', 1)[0]} ..."
 
 
 def table(rows: list[Mapping[str, Any]]) -> Table:

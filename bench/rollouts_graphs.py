@@ -153,14 +153,14 @@ def slower(networks: Networks, products: int) -> Networks:
 
 
 def leaking(networks: Networks, megabytes: float) -> Networks:
-    """Every execution takes scratch memory of ``megabytes`` / u with u uniform in (0, 1], at most 2048 times that.
+    """Every execution takes scratch memory of ``megabytes`` / u with u uniform in (0, 1], at most 1024 times that.
 
     ONNX Runtime's arena keeps the largest it ever took, and the largest of n such draws grows as n: memory that grows
     with the number of requests and is never given back. The outputs stay.
     """
     floats = megabytes * 1e6 / 4
     nodes: list[Any] = [
-        helper.make_node("RandomUniform", [], ["drawn"], shape=[1], low=1 / 2048, high=1.0),
+        helper.make_node("RandomUniform", [], ["drawn"], shape=[1], low=1 / 1024, high=1.0),
         ("Div", ["floats", "drawn"], "many"),
         helper.make_node("Cast", ["many"], ["count"], to=TensorProto.INT64),
         helper.make_node(
