@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-TOLERANCE = 2e-3
-"""Largest difference of two answers that are the same: float32 in another order of batches stays far below."""
+TOLERANCE = 1e-2
+"""Largest difference of two answers that are the same. float32 in another batch stays far below; of int8,
+one rounding that falls the other way is about a third of it."""
 CALL_SECONDS = 20.0
 
 

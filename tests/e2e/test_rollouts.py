@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from bench import rollouts_bundles as bundles
+from bench import rollouts_graphs as graphs
 from bench.rollouts_run import Outcome, Rollouts, Up, kill_under_load
 from bench.rollouts_traffic import CLIENTS, Traffic
 
@@ -37,9 +38,9 @@ class Shop:
     """Digits, and a stable version of a VAE for them."""
 
     folder: Path
-    reference: bundles.Images
-    live: bundles.Images
-    networks: bundles.Networks
+    reference: graphs.Images
+    live: graphs.Images
+    networks: graphs.Networks
     stable: Path
 
 
@@ -47,7 +48,7 @@ class Shop:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("rollouts")
     reference, live = bundles.digits(2, seed=1), bundles.digits(4, seed=2)
-    networks = bundles.linear_networks(reference)
+    networks = graphs.linear_networks(reference)
     return Shop(folder, reference, live, networks, bundles.build(networks, reference, folder / "1", "1"))
 
 
@@ -80,7 +81,7 @@ def roll(rollouts: Rollouts, up: Up, users: Users, bundle: Path, **more: Any) ->
 
 
 def test_a_good_version_takes_over_and_no_request_fails(shop: Shop, tmp_path: Path) -> None:
-    halved = bundles.build(bundles.half_precision(shop.networks), shop.reference, shop.folder / "2", "2")
+    halved = bundles.build(graphs.half_precision(shop.networks), shop.reference, shop.folder / "2", "2")
     with served(shop, tmp_path, **{"2": halved}) as (rollouts, up, users):
         before = up.latest["addresses"]
         outcome = roll(rollouts, up, users, halved)
