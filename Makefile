@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check generate control-plane bench bench-tap bench-operator bench-drift bench-cardinality fuzz soak lock clean
+.PHONY: help setup demo test check generate control-plane bench bench-tap bench-operator bench-drift bench-rollouts bench-time-to-page bench-cardinality fuzz soak lock clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## the virtual environment, with Triton from its wheel
 
@@ -49,6 +49,12 @@ bench-drift: setup ## drift detection: false alarms against the stated rate, cos
 	@$(BIN)/python -m bench.drift_cost
 	@$(BIN)/python -m bench.drift_traffic_cost
 	@$(BIN)/python -m bench.drift_delay
+
+bench-rollouts: setup ## good and bad versions through latentry up: what happened, who was harmed (about 15 minutes)
+	@$(BIN)/python -m bench.rollouts
+
+bench-time-to-page: setup ## faults against the project's alerts in real time (45 minutes)
+	@$(BIN)/python -m bench.time_to_page
 
 bench-cardinality: setup ## series that 50 models export (needs the digits bundle of `make demo`)
 	@$(BIN)/python -m bench.cardinality
