@@ -86,7 +86,10 @@ def _rollout(facts: ModelFacts, target: RevisionFacts) -> Finding | None:
         return None
     state, summary = decision.state, decision.summary
     if state.candidate and not state.stable:
-        return None
+        if not target.complete:
+            return None
+        message = f"{_ready(target.available, target)}; it is taken as the stable one next"
+        return Finding(kind, TRUE, ProgressingReason.DEPLOYING, message)
     if summary.reason is SummaryReason.PREPARING and target.stalled:
         return Finding(kind, FALSE, ProgressingReason.STALLED, f"{summary.message}; {target.stalled}")
     reason = str(summary.reason)
