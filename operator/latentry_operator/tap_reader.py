@@ -71,6 +71,7 @@ async def carry_sample(fetch: Fetch, stable_url: str, candidate_url: str, rules:
         "cosine": rules.min_paired_cosine,
         "overlap": rules.min_neighbour_overlap,
         "recall": rules.min_cross_recall,
+        "normRatio": rules.max_norm_ratio,
     }
     status, answer = await fetch(
         "POST",

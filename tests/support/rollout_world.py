@@ -32,11 +32,21 @@ from latentry_operator.plan.rollout.state import Phase, RolloutState
 from latentry_operator.status.rollout import rollout_state, rollout_status
 
 START = 1_800_000_000.0
-SAME = Pairs(200, 50, Bounded(0.9999, 0.999, 1), Bounded(0.99, 0.97, 1), Bounded(0.999, 0.98, 1))
+EQUALLY_LONG = Bounded(1, 0.99, 1.01)
+SAME = Pairs(200, 50, Bounded(0.9999, 0.999, 1), Bounded(0.99, 0.97, 1), Bounded(0.999, 0.98, 1), EQUALLY_LONG)
 ROTATED = Pairs(
-    200, 50, Bounded(-0.04, -0.1, 0.02), Bounded(1, 0.99, 1), Bounded(0, 0, 0.02), Bounded(0.999, 0.98, 1), "map.npy"
+    200,
+    50,
+    Bounded(-0.04, -0.1, 0.02),
+    Bounded(1, 0.99, 1),
+    Bounded(0, 0, 0.02),
+    EQUALLY_LONG,
+    Bounded(0.999, 0.98, 1),
+    "map.npy",
 )
-UNRELATED = Pairs(200, 50, Bounded(0.12, 0.1, 0.14), Bounded(0.006, 0, 0.02), Bounded(0, 0, 0.02), Bounded(0, 0, 0.02))
+UNRELATED = Pairs(
+    200, 50, Bounded(0.12, 0.1, 0.14), Bounded(0.006, 0, 0.02), Bounded(0, 0, 0.02), EQUALLY_LONG, Bounded(0, 0, 0.02)
+)
 EDGES = (0.001, 0.01, 0.02, 0.05, 0.1, 1.0)
 """Seconds; the objective is 100 ms."""
 FAST, TWICE_AS_SLOW, TOO_SLOW = 0, 2, 4

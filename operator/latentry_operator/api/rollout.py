@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from latentry_operator.api.base import ATOMIC, DNS_1123_LABEL, ApiModel, Time, merge_by, rules
+from latentry_serving.contract.comparison import MOST_NORM_RATIO
 from latentry_serving.contract.units import Duration
 
 MINUTE = 60 * 1_000_000_000
@@ -46,6 +47,9 @@ class CompatibilityGate(ApiModel):
     min_cross_recall: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Smallest share of inputs whose new embedding finds its own old embedding first in an index of the old ones. No
     unit, 0 to 1."""
+    max_norm_ratio: Annotated[float, Field(gt=1, le=MOST_NORM_RATIO)] = 1.25
+    """Largest ratio of the lengths of new and old embeddings, or of old and new, by the median of the pairs: the other
+    figures are blind to lengths. No unit, above 1."""
 
 
 class PromqlCheck(ApiModel):

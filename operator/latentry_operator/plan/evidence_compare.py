@@ -72,8 +72,10 @@ def pairs_of(result: ComparisonResult, url: str) -> Pairs:
         cosine=_bounded(result.cosine),
         overlap=_bounded(result.overlap),
         recall=_bounded(result.recall),
+        norm_ratio=_bounded(result.norm_ratio),
         aligned_recall=_bounded(result.aligned_recall) if result.aligned_recall is not None else None,
         map_uri=f"{url}{MAP_PATH}" if url and result.map_bytes else "",
+        not_finite=result.not_finite,
     )
 
 

@@ -1,4 +1,4 @@
-"""Confidence bounds of means."""
+"""Confidence bounds of means and medians."""
 
 from dataclasses import dataclass
 
@@ -31,6 +31,21 @@ def of_share(hits: Array, error: float) -> Bounded:
     low = 0.0 if k == 0 else float(stats.beta.ppf(error / 2, k, n - k + 1))
     high = 1.0 if k == n else float(stats.beta.ppf(1 - error / 2, k + 1, n - k))
     return Bounded(k / n, low, high)
+
+
+def of_median(values: Array, error: float, lowest: float, highest: float) -> Bounded:
+    """Bounds of a median by order statistics, [n], n >= 1: exact whatever the distribution, never too narrow.
+
+    Source: David, Nagaraja, Order Statistics (2003), section 7.1.
+
+    Args:
+        error: probability that the truth is outside.
+        lowest, highest: what values may be; the bounds where so few values give none.
+    """
+    ordered, n = np.sort(values), len(values)
+    rank = int(stats.binom.ppf(error / 2, n, 0.5))
+    low, high = (float(ordered[rank - 1]), float(ordered[n - rank])) if rank else (lowest, highest)
+    return Bounded(float(np.median(ordered)), low, high)
 
 
 def resolves(pairs: int, least: float, error: float) -> bool:

@@ -10,20 +10,22 @@ Array = NDArray[np.float64]
 MOST_PAIRS = 4_096
 """Similarities of all with all are n x n numbers: 128 MiB at this many, and bounds do not get much tighter."""
 MOST_DIMENSIONS = 16_384
+MOST_RATIO = 1e9
+"""Ratios of norms beyond this, or below its inverse, count as this; also with a norm of zero."""
 
 
 def paired(old: NDArray[np.floating], new: NDArray[np.floating]) -> tuple[Array, Array]:
-    """Checked and as float64: two arrays [n, d] of as many rows, dimensions may differ.
+    """Checked and as float64: two arrays [n, d] of as many rows, also none; dimensions may differ.
 
     Raises:
-        InvalidInput: other shapes, fewer than 2 or more than MOST_PAIRS rows, or values that are not finite.
+        InvalidInput: other shapes, more than MOST_PAIRS rows, or values that are not finite.
     """
     for name, array in (("old", old), ("new", new)):
         problem = ""
         if array.ndim != 2 or not 1 <= array.shape[1] <= MOST_DIMENSIONS:
             problem = f"has shape {list(array.shape)}, [inputs, dimensions up to {MOST_DIMENSIONS}] is needed"
-        elif not 2 <= len(array) <= MOST_PAIRS:
-            problem = f"has {len(array)} rows, 2 to {MOST_PAIRS} are needed"
+        elif len(array) > MOST_PAIRS:
+            problem = f"has {len(array)} rows, {MOST_PAIRS} at most can be compared"
         elif not np.isfinite(array).all():
             problem = "holds NaN or infinity"
         if problem:
@@ -44,6 +46,15 @@ def cosines(old: Array, new: Array) -> Array:
     both_zero = ~old.any(axis=1) & ~new.any(axis=1)
     products: Array = np.einsum("nd,nd->n", unit(old), unit(new))
     return np.where(both_zero, 1.0, products)
+
+
+def norm_ratios(old: Array, new: Array) -> Array:
+    """|new_i| / |old_i|, [n], 1 / MOST_RATIO to MOST_RATIO; two zero vectors count as equally long."""
+    before, after = (np.linalg.norm(array, axis=1) for array in (old, new))
+    of_zero = np.where(after > 0, MOST_RATIO, 1.0)
+    ratios = np.where(before > 0, after / np.where(before > 0, before, 1.0), of_zero)
+    clipped: Array = np.clip(ratios, 1 / MOST_RATIO, MOST_RATIO)
+    return clipped
 
 
 def unit(array: Array) -> Array:

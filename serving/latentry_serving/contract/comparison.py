@@ -13,6 +13,8 @@ from latentry_serving.contract.manifest import Datatype, Sha256
 SAMPLE_CONTENT_TYPE = "application/vnd.latentry.sample"
 MOST_SAMPLE_BYTES = 32 * 2**20
 MOST_HEAD_BYTES = 256 * 1024
+MOST_NORM_RATIO = 1e6
+"""Largest limit that may be asked with."""
 MOST_ROWS = 2_048
 """Of a sample: similarities of all with all are then 32 MiB."""
 BYTES_PER_ELEMENT = {
@@ -156,6 +158,10 @@ class ComparisonResult(_Document):
     cosine: Interval
     overlap: Interval
     recall: Interval
+    norm_ratio: Interval
+    """Median of |new| / |old|."""
+    not_finite: int
+    """Inputs beside the pairs for which this revision alone gives NaN or infinity."""
     aligned_recall: Interval | None
     """After the map, on pairs that it was not fitted on; None with too few pairs for a map."""
     space: str

@@ -30,7 +30,7 @@ from latentry_serving.contract.operations import Operation
 from latentry_serving.contract.tap_config import Address, ProbeSettings
 from latentry_serving.tap.analysis import child_environment
 from latentry_serving.tap.bundle_source import BundleSource, Stopped
-from latentry_serving.tap.compare_sample import Rows, different, misfit, unpacked
+from latentry_serving.tap.compare_sample import Rows, different, finite, misfit, unpacked
 from latentry_serving.tap.compare_task import INCOMPARABLE, Finished, Task
 from latentry_serving.tap.probes import infer
 from latentry_serving.tap.triton_http import TritonHttp, TritonRefused, TritonUnreachable
@@ -53,6 +53,7 @@ class Limits:
     cosine: float = 0.98
     overlap: float = 0.9
     recall: float = 0.95
+    norm_ratio: float = 1.25
 
 
 class CompareDesk:
@@ -135,7 +136,7 @@ class CompareDesk:
         try:
             finished, files = self._compared(head, payload, limits)
             self._result, self.files = finished.result, files
-            state, detail = ComparisonState.DONE, f"{finished.result.pairs} inputs were compared"
+            state, detail = ComparisonState.DONE, _told(finished.result)
         except Stopped:
             detail = "the tap stops"
         except (_Incomparable, TritonUnreachable, TritonRefused) as error:
@@ -156,23 +157,24 @@ class CompareDesk:
             raise _Incomparable("the sample holds no inputs")
         new = self._embedded(groups)
         old = np.concatenate([rows.embeddings for rows in groups])
-        bad = int((~np.isfinite(new).all(axis=1)).sum())
-        if bad:
-            raise _Incomparable(f"{bad} of {len(new)} embeddings of this revision hold NaN or infinity")
-        if not np.isfinite(old).all():
-            raise _Incomparable("recorded embeddings of the stable revision hold NaN or infinity")
-        golden = sum(len(rows.embeddings) for rows in groups if rows.source is InputSource.GOLDEN)
+        is_golden = np.concatenate([[rows.source is InputSource.GOLDEN] * len(rows.embeddings) for rows in groups])
+        # Where stable's are not finite either, nobody can tell which of the two is wrong.
+        old_finite, new_finite = finite(old), finite(new)
+        kept = old_finite & new_finite
+        old, new, golden, rows = old[kept], new[kept], int(is_golden[kept].sum()), int(kept.sum())
         task = Task(
-            rows=len(new),
+            rows=rows,
             old_dimensions=old.shape[1],
             new_dimensions=new.shape[1],
             golden=golden,
-            live=len(new) - golden,
+            live=rows - golden,
+            not_finite=int((old_finite & ~new_finite).sum()),
             old=f"{head.version} ({head.digest})",
             new=f"{manifest.version} ({self._source.digest})",
             cosine=limits.cosine,
             overlap=limits.overlap,
             recall=limits.recall,
+            norm_ratio=limits.norm_ratio,
         )
         return self._numerics(task, old, new)
 
@@ -236,6 +238,14 @@ class CompareDesk:
         for file, size in finished.files.items():
             files[file], rest = rest[:size], rest[size:]
         return finished, files
+
+
+def _told(result: ComparisonResult) -> str:
+    told = f"{result.pairs} inputs were compared"
+    if not result.not_finite:
+        return told
+    inputs = result.pairs + result.not_finite
+    return f"{told}; {result.not_finite} of {inputs} embeddings of this revision hold NaN or infinity"
 
 
 class _Incomparable(Exception):

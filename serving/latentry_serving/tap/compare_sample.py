@@ -206,6 +206,12 @@ def different(groups: Iterable[Rows]) -> list[Rows]:
     return found
 
 
+def finite(embeddings: Array) -> Array:
+    """Which rows of [rows, dimensions] hold neither NaN nor infinity, bool [rows]."""
+    rows: Array = np.asarray(np.isfinite(embeddings).all(axis=1))
+    return rows
+
+
 def misfit(head: SampleHead, encode: OperationContract) -> str:
     """Why the sample's inputs are none that this contract takes; empty where they are."""
     wanted = {tensor.name: tensor for tensor in encode.inputs}

@@ -23,6 +23,8 @@ class Task(BaseModel):
     cosine: float
     overlap: float
     recall: float
+    norm_ratio: float
+    not_finite: int
 
 
 class Finished(BaseModel):

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from latentry_serving.contract.comparison import MOST_SAMPLE_BYTES, SAMPLE_CONTENT_TYPE, ComparisonReport
+from latentry_serving.contract.comparison import (
+    MOST_NORM_RATIO,
+    MOST_SAMPLE_BYTES,
+    SAMPLE_CONTENT_TYPE,
+    ComparisonReport,
+)
 from latentry_serving.contract.contract_report import ContractReport
 from latentry_serving.contract.drift_report import MonitoringReport
 from latentry_serving.contract.errors import InvalidInput, OperationFailed
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 _BODY_SECONDS = 30.0
 _MAP_FILES = {"map.npy": "application/octet-stream", "map.json": "application/json"}
 _Share = Annotated[float, Query(ge=-1, le=1)]
+_Ratio = Annotated[float, Query(alias="normRatio", gt=1, le=MOST_NORM_RATIO)]
 
 
 def rollout_routers(
@@ -109,7 +115,11 @@ def _comparing_router(comparing: "Comparing") -> APIRouter:
 
     @router.post("/compare", status_code=202, response_model_by_alias=True)
     async def compare(
-        request: Request, cosine: _Share = 0.98, overlap: _Share = 0.9, recall: _Share = 0.95
+        request: Request,
+        cosine: _Share = 0.98,
+        overlap: _Share = 0.9,
+        recall: _Share = 0.95,
+        norm_ratio: _Ratio = 1.25,
     ) -> ComparisonReport:
         from latentry_serving.tap.compare_desk import Limits
 
@@ -118,7 +128,7 @@ def _comparing_router(comparing: "Comparing") -> APIRouter:
             raise HTTPException(415, f"the body must be {SAMPLE_CONTENT_TYPE}")
         body = await _body(request)
         try:
-            comparing.desk.start(body, Limits(cosine, overlap, recall))
+            comparing.desk.start(body, Limits(cosine, overlap, recall, norm_ratio))
         except InvalidInput as error:
             raise HTTPException(422, str(error)) from error
         except OperationFailed as error:

@@ -26,9 +26,9 @@ def finish(task: Task, old: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> 
     """Compares [rows, old dimensions] with [rows, new dimensions].
 
     Raises:
-        InvalidInput: too few or too many rows, or values that are not finite.
+        InvalidInput: too many rows, or values that are not finite.
     """
-    limits = Thresholds(cosine=task.cosine, overlap=task.overlap, recall=task.recall)
+    limits = Thresholds(cosine=task.cosine, overlap=task.overlap, recall=task.recall, norm_ratio=task.norm_ratio)
     found = compare(old, new, np.random.default_rng(_SEED), limits)
     files = found.map.to_files(old=task.old, new=task.new) if found.map is not None else {}
     result = _result(task, found, len(files.get("map.npy", b"")))
@@ -45,6 +45,8 @@ def _result(task: Task, found: Comparison, map_bytes: int) -> ComparisonResult:
         cosine=_interval(found.cosine),
         overlap=_interval(found.overlap),
         recall=_interval(found.recall),
+        norm_ratio=_interval(found.norm_ratio),
+        not_finite=task.not_finite,
         aligned_recall=_interval(found.aligned_recall) if found.aligned_recall is not None else None,
         space=found.space,
         map_bytes=map_bytes,
@@ -62,7 +64,8 @@ def main() -> int:
     task = Task.model_validate_json(sys.stdin.buffer.readline())
     values = np.frombuffer(sys.stdin.buffer.read(), "<f4")
     cut = task.rows * task.old_dimensions
-    old, new = values[:cut].reshape(task.rows, -1), values[cut:].reshape(task.rows, task.new_dimensions)
+    old = values[:cut].reshape(task.rows, task.old_dimensions)
+    new = values[cut:].reshape(task.rows, task.new_dimensions)
     try:
         finished, files = finish(task, old, new)
     except InvalidInput as error:

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from scipy.stats import ortho_group
 
-from latentry_serving.compare.bounds import bootstrap, of_share, resolves
-from latentry_serving.compare.pairs import MOST_PAIRS, cosines, cross_recall, neighbour_overlap, paired
+from latentry_serving.compare.bounds import bootstrap, of_median, of_share, resolves
+from latentry_serving.compare.pairs import (
+    MOST_PAIRS,
+    MOST_RATIO,
+    cosines,
+    cross_recall,
+    neighbour_overlap,
+    norm_ratios,
+    paired,
+)
 from latentry_serving.compare.procrustes import fit, halves
-from latentry_serving.compare.verdict import Space, compare
+from latentry_serving.compare.verdict import Space, Thresholds, compare
 from latentry_serving.contract.errors import InvalidInput
 
 D = 16
@@ -67,6 +75,53 @@ def test_shuffled_pairs_need_a_new_index() -> None:
 def test_a_collapsed_space_needs_a_new_index() -> None:
     rng = np.random.default_rng(5)
     assert judged(1e-3 * rng.standard_normal((400, D)) + 1.0) is Space.REINDEX
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.7, 1.4, 1e3])
+def test_other_lengths_are_another_space_that_no_map_mends(factor: float) -> None:
+    old = vectors()
+    result = compare(old, factor * old, np.random.default_rng(1))
+    assert (result.cosine.value, result.overlap.value, result.recall.value) == (pytest.approx(1), 1, 1)
+    assert result.space is Space.REINDEX
+    assert result.norm_ratio.value == pytest.approx(factor)
+    assert f"{factor:.4g} times as long" in result.notes[0]
+
+
+def test_a_rotation_with_other_lengths_is_not_alignable() -> None:
+    assert judged(1e-3 * vectors() @ ortho_group.rvs(D, random_state=2)) is Space.REINDEX
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.2])
+def test_lengths_within_the_limit_are_the_same_space(factor: float) -> None:
+    assert judged(factor * vectors()) is Space.SAME
+    strict = compare(vectors(), factor * vectors(), np.random.default_rng(1), Thresholds(norm_ratio=1.1))
+    assert strict.space is Space.REINDEX
+
+
+def test_lengths_around_the_limit_stay_undecided() -> None:
+    old = vectors()
+    factors = np.where(np.arange(len(old)) % 2, 1.2, 1.3)[:, None]
+    result = compare(old, factors * old, np.random.default_rng(1))
+    assert result.norm_ratio.low < 1.25 < result.norm_ratio.high
+    assert result.space is Space.UNDECIDED
+    assert compare(old, factors * old @ ortho_group.rvs(D, random_state=2), np.random.default_rng(1)).space is (
+        Space.UNDECIDED
+    )
+
+
+def test_unit_vectors_say_nothing_of_lengths() -> None:
+    old = vectors() / np.linalg.norm(vectors(), axis=1, keepdims=True)
+    result = compare(old, old @ ortho_group.rvs(D, random_state=2), np.random.default_rng(1))
+    assert (result.norm_ratio.low, result.norm_ratio.high) == (pytest.approx(1), pytest.approx(1))
+    assert result.space is Space.ALIGNABLE
+
+
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_without_pairs_everything_is_possible(pairs: int) -> None:
+    result = compare(vectors()[:pairs], vectors()[:pairs], np.random.default_rng(1))
+    assert (result.pairs, result.space, result.map) == (pairs, Space.UNDECIDED, None)
+    assert (result.cosine.low, result.cosine.high, result.recall.low, result.recall.high) == (-1, 1, 0, 1)
+    assert result.norm_ratio.low < 1e-6 and result.norm_ratio.high > 1e6
 
 
 def test_a_fit_on_fewer_pairs_than_dimensions_is_not_offered_as_a_map() -> None:
@@ -127,6 +182,22 @@ def test_measures_against_hand_counts() -> None:
     np.testing.assert_array_equal(cosines(np.zeros((2, 2)), np.array([[0.0, 0.0], [1.0, 0.0]])), [1.0, 0.0])
 
 
+def test_ratios_of_norms_against_hand_counts() -> None:
+    old = np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    new = np.array([[0.0, 10.0], [0.0, 0.0], [1e-3, 0.0], [0.0, 0.0]])
+    np.testing.assert_allclose(norm_ratios(old, new), [2.0, 1.0, MOST_RATIO, 1 / MOST_RATIO])
+    np.testing.assert_allclose(norm_ratios(old, np.hstack([new, new]))[0], 2.0 * np.sqrt(2))
+
+
+def test_bounds_of_a_median_against_the_table_of_the_sign_test() -> None:
+    # n = 10: the 2nd and the 9th, 97.9 %; n = 20: the 6th and the 15th, 95.9 %; below 6 none holds with 95 %.
+    for count, low, high in ((10, 2, 9), (20, 6, 15), (6, 1, 6)):
+        found = of_median(np.arange(1.0, count + 1), 0.05, 0, 99)
+        assert (found.low, found.high) == (low, high)
+    assert of_median(np.arange(5.0), 0.05, -1, 99).low == -1
+    assert of_median(np.arange(5.0), 0.05, -1, 99).high == 99
+
+
 def test_the_maps_files_can_be_read_without_pickle(tmp_path) -> None:  # type: ignore[no-untyped-def]
     old, rotation = vectors(), ortho_group.rvs(D, random_state=2)
     found = fit(old, old @ rotation)
@@ -156,7 +227,9 @@ def test_bounds_hold_as_often_as_they_say() -> None:
     rng = np.random.default_rng(11)
     share = sum(_within(of_share((rng.random(200) < 0.97).astype(float), 0.05), 0.97) for _ in range(500))
     mean = sum(_within(bootstrap(rng.beta(50, 1, 200), 0.05, rng), 50 / 51) for _ in range(300))
+    median = sum(_within(of_median(rng.exponential(size=41), 0.05, 0, 1e9), np.log(2)) for _ in range(500))
     assert share >= 470  # exact bounds: at least 95 % of 500, less three standard deviations
+    assert median >= 460  # 95.6 % of 500, less four standard deviations
     assert mean >= 270  # an approximation: 90 % and more of 300
 
 

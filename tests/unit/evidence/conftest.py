@@ -32,11 +32,11 @@ def contract_of(digest: str, *, space: str = "a", model: str = "m_encode", batch
     return ContractReport(version="1", digest=digest, contract=contract, max_batch_sizes=sizes)
 
 
-def result_of(space: str = "same", pairs: int = 80, map_bytes: int = 0) -> ComparisonResult:
+def result_of(space: str = "same", pairs: int = 80, map_bytes: int = 0, not_finite: int = 0) -> ComparisonResult:
     figure = Interval(value=0.99, low=0.985, high=1.0)
     return ComparisonResult(
         pairs=pairs, golden=pairs, live=0, needed=8, neighbours=10, cosine=figure, overlap=figure, recall=figure,
-        aligned_recall=None, space=space, map_bytes=map_bytes, notes=[],
+        norm_ratio=figure, not_finite=not_finite, aligned_recall=None, space=space, map_bytes=map_bytes, notes=[],
     )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ async def test_inputs_are_carried_from_stable_to_the_candidate(rig: Rig) -> None
     await carrying
     ((body, limits),) = rig.candidate.taken
     assert body == rig.stable.sample
-    assert limits == {"cosine": "0.98", "overlap": "0.9", "recall": "0.95"}
+    assert limits == {"cosine": "0.98", "overlap": "0.9", "recall": "0.95", "normRatio": "1.25"}
     assert rig.stable.taken == []
 
 

@@ -119,10 +119,17 @@ def test_pairs_and_why_there_are_none(with_comparison, words) -> None:
     done = words.comparison("done", words.result("alignable", map_bytes=99))
     known, evidence = look(known, with_comparison(done, urls={"c": "http://c"}))
     assert (evidence.pairs.count, evidence.pairs.cosine.low) == (80, 0.985)
+    assert (evidence.pairs.norm_ratio.low, evidence.pairs.not_finite) == (0.985, 0)
     assert evidence.pairs.map_uri == "http://c/compare/map.npy"
     for nothing in (None, words.comparison("failed"), words.comparison("done", words.result(), digest=words.candidate)):
         assert look(known, with_comparison(nothing))[1].pairs == evidence.pairs
     assert look(known, with_comparison(words.comparison("failed")))[1].pairs_problem == "why"
+
+
+def test_embeddings_that_are_not_finite_reach_the_gate(with_comparison, words) -> None:
+    done = words.comparison("done", words.result("undecided", pairs=0, not_finite=40))
+    evidence = look(Remembered(), with_comparison(done))[1]
+    assert (evidence.pairs.count, evidence.pairs.not_finite) == (0, 40)
 
 
 def test_a_comparison_with_another_bundle_says_nothing(with_comparison, words) -> None:

@@ -60,6 +60,7 @@ PASS, FAIL, WAIT = Verdict.PASS, Verdict.FAIL, Verdict.WAIT
 BREAKING = ContractChange("operations.encode.outputs.latent", True, "clients read it; it was removed or renamed")
 SPACE = ContractChange("embeddingSpace", True, "vectors of the two must not be mixed in one index")
 FEW = replace(SAME, count=8, recall=Bounded(1, 0.63, 1), overlap=Bounded(1, 0.6, 1))
+SHRUNK = Bounded(0.001, 0.00099, 0.00101)
 CASES: list[tuple[str, dict[str, Any], Verdict, GateReason, str]] = [
     ("contract", {}, PASS, GateReason.CONTRACT_KEPT, "0 differences"),
     ("contract", {"changes": (BREAKING,)}, FAIL, GateReason.CONTRACT_BROKEN, "outputs.latent"),
@@ -96,6 +97,51 @@ CASES: list[tuple[str, dict[str, Any], Verdict, GateReason, str]] = [
         WAIT,
         GateReason.TOO_FEW_PAIRS,
         "not surely 0.95",
+    ),
+    (
+        "compatibility",
+        {"pairs": replace(SAME, norm_ratio=SHRUNK)},
+        FAIL,
+        GateReason.REINDEX_NEEDED,
+        "ratio of norms 0.001 (0.00099 to 0.00101) where 0.8 to 1.25 is needed. An orthogonal map keeps lengths:"
+        " rescale the embeddings or make stored vectors anew",
+    ),
+    ("compatibility", {"pairs": replace(ROTATED, norm_ratio=SHRUNK)}, FAIL, GateReason.REINDEX_NEEDED, "keeps lengths"),
+    (
+        "compatibility",
+        {"pairs": replace(ROTATED, norm_ratio=Bounded(1.24, 1.2, 1.3))},
+        FAIL,
+        GateReason.REINDEX_NEEDED,
+        "unless more inputs show",
+    ),
+    (
+        "compatibility",
+        {"pairs": replace(SAME, norm_ratio=Bounded(1.24, 1.2, 1.3))},
+        WAIT,
+        GateReason.TOO_FEW_PAIRS,
+        "ratio of norms 1.24 (1.2 to 1.3) is not surely 0.8 to 1.25",
+    ),
+    (
+        "compatibility",
+        {"pairs": replace(FEW, needed=8, norm_ratio=Bounded(1, 0.7, 1.2))},
+        WAIT,
+        GateReason.TOO_FEW_PAIRS,
+        "ratio of norms 1 (0.7 to 1.2)",
+    ),
+    ("compatibility", {}, PASS, GateReason.SAME_SPACE, "ratio of norms 1, 0.8 to 1.25 is needed"),
+    (
+        "compatibility",
+        {"pairs": replace(SAME, not_finite=35)},
+        FAIL,
+        GateReason.NOT_FINITE,
+        "35 of 235 embeddings hold NaN or infinity where the stable revision's are finite",
+    ),
+    (
+        "compatibility",
+        {"pairs": replace(UNRELATED, count=0, not_finite=40)},
+        FAIL,
+        GateReason.NOT_FINITE,
+        "40 of 40 embeddings",
     ),
     (
         "compatibility",
@@ -187,6 +233,8 @@ def test_a_gate_says(gate: str, changes: dict[str, Any], expected: Verdict, reas
 
 def test_only_another_space_asks_for_people() -> None:
     assert verdict("compatibility", pairs=ROTATED).hold
+    assert verdict("compatibility", pairs=replace(SAME, norm_ratio=SHRUNK)).hold
+    assert not verdict("compatibility", pairs=replace(SAME, not_finite=1)).hold
     assert not verdict("golden", golden=(GoldenFacts("encode", ProbeResult.FAILED),)).hold
 
 
@@ -265,4 +313,4 @@ def test_what_cannot_be_done_here_is_said() -> None:
 
 def test_pairs_may_be_judged_in_both_packages_alike() -> None:
     figure = Bounded(1, 1, 1)
-    assert verdict("compatibility", pairs=Pairs(72, 8, figure, figure, Bounded(1, 0.9501, 1))).verdict is PASS
+    assert verdict("compatibility", pairs=Pairs(72, 8, figure, figure, Bounded(1, 0.9501, 1), figure)).verdict is PASS

@@ -51,6 +51,8 @@ def test_problems_across_fields_are_named(rollout: dict[str, Any], path: str, wo
         {"analysis": {"tolerance": 0}},
         {"gates": {"maxRestarts": -1}},
         {"gates": {"compatibility": {"minCrossRecall": 1.1}}},
+        {"gates": {"compatibility": {"maxNormRatio": 1}}},
+        {"gates": {"compatibility": {"maxNormRatio": 0.8}}},
     ],
 )
 def test_values_that_mean_nothing_are_refused(rollout: dict[str, Any]) -> None:

@@ -157,8 +157,10 @@ class Pairs:
         cosine: mean cosine of paired embeddings.
         overlap: mean share of nearest neighbours that both agree on.
         recall: share whose new embedding finds its own old one first.
-        aligned_recall: the same after an orthogonal map, on inputs it was not fitted on; None where it was not fitted.
+        norm_ratio: median of the new embedding's length over the old one's.
+        aligned_recall: recall after an orthogonal map, on inputs it was not fitted on; None where it was not fitted.
         map_uri: where the map was written, else empty.
+        not_finite: inputs beside these for which the candidate alone gives NaN or infinity.
     """
 
     count: int
@@ -166,8 +168,10 @@ class Pairs:
     cosine: Bounded
     overlap: Bounded
     recall: Bounded
+    norm_ratio: Bounded
     aligned_recall: Bounded | None = None
     map_uri: str = ""
+    not_finite: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,8 @@ class GateReason(StrEnum):
     """The bundle declares another embedding space, as it should when vectors must not be mixed."""
     TOO_FEW_PAIRS = "TooFewPairs"
     """Too few inputs were encoded by both revisions."""
+    NOT_FINITE = "NotFinite"
+    """The candidate gives NaN or infinity for inputs for which the stable revision does not."""
     OBJECTIVES_KEPT = "ObjectivesKept"
     TOO_MANY_ERRORS = "TooManyErrors"
     TOO_SLOW = "TooSlow"

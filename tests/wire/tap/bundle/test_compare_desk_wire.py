@@ -33,12 +33,12 @@ OLD, NEW = (f"sha256:{digit * 64}" for digit in "12")
 PATIENT = ProbeSettings(postpone_seconds=60, timeout_seconds=60)
 
 
-def body() -> bytes:
+def body(old: np.ndarray = ROWS) -> bytes:
     group = SampleGroup(
         source=InputSource.LIVE, rows=len(ROWS), inputs=(SampleInput(name="x", datatype=Datatype.FP32, shape=(4,)),)
     )
     head = SampleHead(digest=OLD, version="1", embedding_space="s", dimensions=4, groups=(group,))
-    return head.model_dump_json(by_alias=True).encode() + b"\n" + ROWS.tobytes() + ROWS.tobytes()
+    return head.model_dump_json(by_alias=True).encode() + b"\n" + ROWS.tobytes() + old.tobytes()
 
 
 class PlayedTriton:
@@ -49,6 +49,9 @@ class PlayedTriton:
         """Mark, rows, and users in flight at that time."""
         self.users = 0
         self.width = 4
+        self.scale = np.float32(1)
+        self.breaks_above = np.inf
+        """First number of an input beyond which its embedding is NaN."""
         self.hangs = threading.Event()
         self.hangs.set()
         script = self
@@ -65,7 +68,9 @@ class PlayedTriton:
                 rows = json.loads(data[:cut])["inputs"][0]["shape"][0]
                 script.asked.append((self.headers.get("latentry-probe"), rows, script.users))
                 script.hangs.wait(30)
-                y = np.frombuffer(data[cut:], "<f4").reshape(rows, 4)[:, : script.width].tobytes()
+                x = np.frombuffer(data[cut:], "<f4").reshape(rows, 4)
+                found = np.where(x[:, :1] > script.breaks_above, np.float32("nan"), x * script.scale)
+                y = found[:, : script.width].tobytes()
                 output = {"name": "y", "datatype": "FP32", "shape": [rows, script.width]}
                 output["parameters"] = {"binary_data_size": len(y)}
                 head = json.dumps({"model_name": "m", "outputs": [output]}).encode()
@@ -102,12 +107,12 @@ def desk(triton):
     """``desk(settings)``: a started one."""
     desks = []
 
-    def start(settings: ProbeSettings = PATIENT) -> CompareDesk:
+    def start(settings: ProbeSettings = PATIENT, sample: bytes = b"") -> CompareDesk:
         source = SimpleNamespace(manifest=SimpleNamespace(contract=CONTRACT, version="2"), digest=NEW)
         address = Address(port=triton.server.server_port)
         found = CompareDesk(source, settings, address, in_flight=lambda: triton.users, clock=time.monotonic)
         desks.append(found)
-        found.start(body(), Limits())
+        found.start(sample or body(), Limits())
         return found
 
     yield start
@@ -160,3 +165,32 @@ def test_embeddings_of_another_length_are_another_space(triton, desk, wire) -> N
     wire.eventually(lambda: found.report().state is not ComparisonState.RUNNING)
     assert found.report().result.space == "reindex"
     assert found.report().result.cosine.value == 0
+
+
+def test_embeddings_of_other_lengths_are_another_space(triton, desk, wire) -> None:
+    triton.scale = np.float32(1e-3)
+    found = desk()
+    wire.eventually(lambda: found.report().state is not ComparisonState.RUNNING)
+    result = found.report().result
+    assert (result.space, result.cosine.value, result.recall.value) == ("reindex", pytest.approx(1), 1)
+    assert result.norm_ratio.high == pytest.approx(1e-3)
+
+
+def test_what_is_not_finite_is_counted_and_the_rest_compared(triton, desk, wire) -> None:
+    bad = int((ROWS[:, 0] > 0.5).sum())
+    triton.breaks_above = 0.5
+    found = desk()
+    wire.eventually(lambda: found.report().state is ComparisonState.DONE)
+    result = found.report().result
+    assert (result.not_finite, result.pairs, result.live) == (bad, 50 - bad, 50 - bad)
+    assert result.cosine.value == pytest.approx(1)
+    assert f"{bad} of 50 embeddings of this revision hold NaN or infinity" in found.report().detail
+
+
+def test_what_is_not_finite_at_stable_either_is_nobodys_fault(triton, desk, wire) -> None:
+    triton.breaks_above = 0.5
+    old = np.where(ROWS[:, :1] > 0.5, np.float32("inf"), ROWS)
+    found = desk(PATIENT, body(old))
+    wire.eventually(lambda: found.report().state is ComparisonState.DONE)
+    result = found.report().result
+    assert (result.not_finite, result.pairs, result.space) == (0, int((ROWS[:, 0] <= 0.5).sum()), "same")

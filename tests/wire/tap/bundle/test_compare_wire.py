@@ -182,6 +182,7 @@ def test_the_same_space(live_sample, revision_tap, wire) -> None:
     assert (found.state, found.result.space) == (ComparisonState.DONE, "same")
     assert (found.result.pairs, found.result.golden, found.result.live) == (160, GOLDEN, 120)
     assert found.result.cosine.low > 0.999
+    assert 1.0005 < found.result.norm_ratio.low <= found.result.norm_ratio.high < 1.0015
     assert tap.slis().inference.total.requests == 0
 
 
@@ -216,11 +217,16 @@ def test_without_opting_in_golden_inputs_only(revision_tap, wire) -> None:
     assert (found.result.live, found.result.space, found.result.map_bytes) == (0, "reindex", 0)
 
 
+def test_embeddings_that_are_not_finite_are_counted(revision_tap, wire) -> None:
+    body = sample_of(revision_tap("stable"), wire)
+    found = compared(revision_tap("broken"), body, wire)
+    assert found.state is ComparisonState.DONE
+    assert "40 of 40 embeddings of this revision hold NaN" in found.detail
+    assert (found.result.not_finite, found.result.pairs, found.result.space) == (40, 0, "undecided")
+
+
 def test_failures_are_named(revision_tap, wire) -> None:
     body = sample_of(revision_tap("stable"), wire)
-    broken = compared(revision_tap("broken"), body, wire)
-    assert broken.state is ComparisonState.FAILED
-    assert "40 of 40 embeddings of this revision hold NaN" in broken.detail
     other = revision_tap("wider", TensorSpec(name="x", datatype=Datatype.FP32, shape=(WIDTH + 1,)))
     assert "FP32 [16], this one takes FP32 [17]" in compared(other, body, wire).detail
     dead = revision_tap("same", upstream_http="127.0.0.1:1")
@@ -234,7 +240,8 @@ def test_what_is_no_sample_is_refused(revision_tap, wire) -> None:
     assert post(tap, body, "text/plain")[0] == 415
     for wrong in (b"", b"{}\n", b"\xff" * 1000, body[:-1], body + b"0", body.replace(b'"rows":40', b'"rows":41')):
         assert post(tap, wrong)[0] == 422
-    assert post(tap, body, query="?cosine=nan")[0] == 422
+    for query in ("?cosine=nan", "?normRatio=nan", "?normRatio=1", "?normRatio=inf"):
+        assert post(tap, body, query=query)[0] == 422
     assert report(tap).state is ComparisonState.IDLE
     assert compared(tap, body, wire).state is ComparisonState.DONE
     assert tap.get("/compare/other")[0] == 404
