@@ -36,8 +36,10 @@ CHILDREN = (
     Kind("autoscaling/v2beta2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
+    Kind("monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules"),
 )
 OURS = "app.kubernetes.io/managed-by=latentry"
+REVISION = "latentry.dev/revision"
 pytestmark = pytest.mark.timeout(3600 if LONG else 600)
 
 
@@ -126,7 +128,7 @@ async def settled(world: Any) -> dict[str, Any]:
 
     async def alone() -> bool:
         found = await state(world)
-        revisions = [place for place in found if place.startswith("ConfigMap")]
+        revisions = [place for place in found if place.startswith("ConfigMap") and REVISION in found[place][1]]
         return len(revisions) == len(left) and not any(entry[-1] is True for entry in found.values())
 
     await world.eventually(alone, seconds=SETTLE_SECONDS)

@@ -49,8 +49,9 @@ class Up:
 
     def tap(self, model: str) -> psutil.Process:
         children = psutil.Process(self.process.pid).children(recursive=True)
+        commands = ((child, child.cmdline()) for child in children)
         return next(
-            child for child in children if "tap" in child.cmdline() and f"/{model}/tap.json" in str(child.cmdline())
+            child for child, words in commands if "tap" in words and any(f"run/{model}/" in word for word in words)
         )
 
 
