@@ -7,7 +7,7 @@ events that people can read.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,8 @@ CANARY = {
 }
 BLUE_GREEN = {"watchFor": "2s", "keepFor": "10m", "gates": GATES}
 FULL = 4
+SETTLE_SECONDS = 1.0
+"""The status tells of a decision before its objects are written, and a watch comes after them."""
 REVISION = "latentry.dev/revision"
 ANNOTATION = "latentry.dev/rollout"
 
@@ -85,48 +87,61 @@ class Story:
     api: Api
     namespace: str
     states: list[tuple[dict[str, int], str]] = field(default_factory=list)
-    replicas: list[dict[str, int]] = field(default_factory=list)
+    replicas: list[tuple[dict[str, int], dict[str, int]]] = field(default_factory=list)
+    """Of each look: the HTTPRoute's shares, and replicas asked for."""
     wrong: list[str] = field(default_factory=list)
+    _weights: dict[str, int] = field(default_factory=dict)
+    _selected: str = ""
 
     async def follow(self) -> None:
         while True:
             await self.look()
             await asyncio.sleep(0.03)
 
-    async def look(self) -> None:
-        routes = [await self.api.find(kind, self.namespace, "tiny") for kind in (HTTP_ROUTE, GRPC_ROUTE)]
-        service = await self.api.find(kinds.service, self.namespace, "tiny")
-        if service is None:
+    async def watch(self, kind: Kind) -> None:
+        """Every version of the model's route or Service, also one that another look would be too late for."""
+        there = await self.api.list(kind, self.namespace)
+        for found in there["items"]:
+            self._take(kind, "ADDED", found)
+        async for change, found in self.api.watch(kind, there["metadata"]["resourceVersion"]):
+            self._take(kind, change, found)
+
+    def _take(self, kind: Kind, change: str, found: Obj) -> None:
+        metadata = found["metadata"]
+        if (metadata["namespace"], metadata["name"]) != (self.namespace, "tiny"):
             return
-        services = {
-            item["metadata"]["name"]: item for item in (await self.api.list(kinds.service, self.namespace))["items"]
-        }
+        if kind is kinds.service:
+            self._selected = found["spec"]["selector"][REVISION]
+        else:
+            self._weights = {} if change == "DELETED" else _weights(found)
+        if self._selected and (not self.states or self.states[-1] != (self._weights, self._selected)):
+            self.states.append((self._weights, self._selected))
+
+    async def look(self) -> None:
+        """What runs, and that nobody gets calls who cannot answer."""
+        routes = [await self.api.find(kind, self.namespace, "tiny") for kind in (HTTP_ROUTE, GRPC_ROUTE)]
+        services = {item["metadata"]["name"] for item in (await self.api.list(kinds.service, self.namespace))["items"]}
         deployments = (await self.api.list(kinds.deployment, self.namespace))["items"]
         wanted = {item["metadata"]["labels"][REVISION]: item["spec"].get("replicas", 0) for item in deployments}
         ready = {
             item["metadata"]["labels"][REVISION]: item.get("status", {}).get("availableReplicas", 0)
             for item in deployments
         }
-        shares = [self._shares(route, services, ready) for route in routes if route is not None]
-        # Both routes are written in one go, not at one moment: the HTTPRoute is looked at first.
-        state = (shares[0] if shares else {}), service["spec"]["selector"][REVISION]
-        if not self.states or self.states[-1] != state:
-            self.states.append(state)
-            self.replicas.append(wanted)
+        for route in routes:
+            if route is not None:
+                self._check(route, services, ready)
+        if wanted:
+            self.replicas.append((_weights(routes[0]) if routes[0] is not None else {}, wanted))
 
-    def _shares(self, route: Obj, services: Mapping[str, Obj], ready: Mapping[str, int]) -> dict[str, int]:
+    def _check(self, route: Obj, services: Collection[str], ready: Mapping[str, int]) -> None:
         (rule,) = route["spec"]["rules"]
-        found = {}
         for backend in rule["backendRefs"]:
-            service = services.get(backend["name"])
-            if service is None:
+            if backend["name"] not in services:
                 self.wrong.append(f"{route['kind']} names {backend['name']}, which is not there")
-                continue
-            revision = service["spec"]["selector"][REVISION]
-            found[revision] = backend["weight"]
-            if len(rule["backendRefs"]) > 1 and not ready.get(revision):
-                self.wrong.append(f"{backend['weight']} % go to {revision}, of which nothing answers")
-        return found
+        weights = _weights(route)
+        for revision, weight in weights.items():
+            if len(weights) > 1 and not ready.get(revision):
+                self.wrong.append(f"{weight} % go to {revision}, of which nothing answers")
 
     @property
     def weights(self) -> list[dict[str, int]]:
@@ -138,17 +153,27 @@ class Story:
         return found
 
 
+def _weights(route: Obj) -> dict[str, int]:
+    """Revision -> share. Backends are the revisions' own Services."""
+    (rule,) = route["spec"]["rules"]
+    return {backend["name"].removesuffix("-route"): backend["weight"] for backend in rule["backendRefs"]}
+
+
 @asynccontextmanager
 async def told(api: Api, namespace: str) -> AsyncIterator[Story]:
     story = Story(api, namespace)
-    task = asyncio.create_task(story.follow())
+    # Both routes are written in one go: of their versions the HTTPRoute's are told.
+    tasks = [asyncio.create_task(one) for one in (story.follow(), story.watch(HTTP_ROUTE), story.watch(kinds.service))]
     try:
         yield story
     finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
+        await asyncio.sleep(SETTLE_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
     assert story.wrong == []
 
 
@@ -217,7 +242,7 @@ async def test_a_canary_step_by_step(
     ]
     assert {who for shares, who in story.states if shares == {old: 90, new: 10}} == {old}, "past the Gateway: stable"
     assert story.states[-1] == ({new: 100}, new)
-    for (shares, _), wanted in zip(story.states, story.replicas, strict=True):
+    for shares, wanted in story.replicas:
         if new in shares and old in shares:
             assert wanted[old] == FULL
             assert wanted[new] >= {10: 1, 50: 2}[shares[new]]
@@ -269,7 +294,7 @@ async def test_blue_green_and_undo(operator: Operator, world: Any, make_model: M
         await stays(world, old)
     assert [who for _, who in story.states] == [old, new, old]
     assert all(not shares for shares, _ in story.states)
-    assert min(counts[old] for counts in story.replicas) == FULL
+    assert min(wanted[old] for _, wanted in story.replicas) == FULL
     assert "RolloutUndone" in await reasons(world)
 
 
