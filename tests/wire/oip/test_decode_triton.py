@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import json
 import struct
+import time
 import uuid
 import zlib
 
@@ -19,6 +20,7 @@ import tritonclient.http as triton_http
 import tritonclient.utils.shared_memory as shared_memory
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc._utils import _get_inference_request  # the encoder behind infer()
+from tritonclient.utils import InferenceServerException
 
 from latentry_serving.contract.manifest import Datatype
 from latentry_serving.contract.metrics import Protocol
@@ -158,6 +160,18 @@ def test_http_errors(echoing, client):
     assert failure.reason is FailureReason.ERROR_RESPONSE
 
 
+def unregister(connection, name):
+    """Triton lets go of a region a moment after it has answered."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return connection.unregister_system_shared_memory(name)
+        except InferenceServerException as error:
+            if "currently in use" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
 @contextlib.contextmanager
 def shared_region(connection, bytes_count):
     name = f"latentry-{uuid.uuid4().hex[:8]}"
@@ -165,7 +179,7 @@ def shared_region(connection, bytes_count):
     try:
         connection.register_system_shared_memory(name, f"/{name}", bytes_count)
         yield name
-        connection.unregister_system_shared_memory(name)
+        unregister(connection, name)
     finally:
         shared_memory.destroy_shared_memory_region(handle)
 

@@ -411,7 +411,11 @@ async def test_a_shadow_gets_copies_before_its_first_share(operator: Operator, w
 
 async def test_routes_go_with_the_gateway(operator: Operator, world: Any, make_model: Make) -> None:
     revision = await first(world, fields(make_model))
-    assert await world.names(HTTP_ROUTE) == await world.names(GRPC_ROUTE) == ["tiny"]
+
+    async def there() -> bool:
+        return await world.names(HTTP_ROUTE) == await world.names(GRPC_ROUTE) == ["tiny"]
+
+    await world.eventually(there)
     await world.apply(fields(make_model, gateway=None))
 
     async def gone() -> bool:
