@@ -182,7 +182,10 @@ class Killable:
                 "renewDeadlineSeconds": 0.9,
                 "retrySeconds": 0.5,
             },
-            "cluster": {"prometheusUrl": "http://prometheus.monitoring:9090"},
+            # As the operator that is not killed: an end is compared with its.
+            "taps": {"everySeconds": 3600},
+            "prometheus": {"everySeconds": 3600},
+            "cluster": {"prometheusUrl": "http://prometheus.monitoring:9090", "dashboardLabels": {}},
         }
         self._config.write_text(yaml.safe_dump(settings))
         self._log = folder / "operator.log"
