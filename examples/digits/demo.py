@@ -42,11 +42,12 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Served:
-    """Where the running model answers, ``host:port`` each."""
+    """Where the running model answers, ``host:port`` each, and the URL of its live page."""
 
     http: str
     grpc: str
     admin: str
+    page: str
 
 
 def latentry(*arguments: str) -> list[str]:
