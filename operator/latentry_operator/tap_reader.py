@@ -1,15 +1,14 @@
-"""What a rollout asks of taps, over whatever HTTP client the body has: evidence, carrying inputs, a fitted map.
+"""What a rollout asks of taps, over whatever HTTP client the body has: evidence, and carrying inputs.
 
 Nothing is trusted about who answers: bounded in size and time, typed, no redirects.
 """
 
-import hashlib
 import json
 from contextlib import suppress
 from typing import Protocol
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from latentry_operator.api.rollout import CompatibilityGate
 from latentry_serving.contract.comparison import MOST_SAMPLE_BYTES, SAMPLE_CONTENT_TYPE
@@ -20,8 +19,7 @@ EVIDENCE_SECONDS = 5.0
 CARRY_SECONDS = 60.0
 """For each of the two halves of 32 MiB at most."""
 _MOST_SMALL_BYTES = 64 * 1024
-_MOST_MAP_BYTES = 64 * 2**20
-_OK, _ACCEPTED, _NOT_FOUND, _CONFLICT = 200, 202, 404, 409
+_OK, _ACCEPTED, _CONFLICT = 200, 202, 409
 _SHOWN_CHARACTERS = 300
 
 
@@ -83,35 +81,6 @@ async def carry_sample(fetch: Fetch, stable_url: str, candidate_url: str, rules:
     )
     if status not in (_ACCEPTED, _CONFLICT):
         raise ReadFailed(f"the candidate's tap takes no inputs: HTTP {status}, {_told(answer)}")
-
-
-async def read_map(fetch: Fetch, candidate_url: str) -> dict[str, bytes]:
-    """``map.npy`` and ``map.json`` of the candidate's last comparison; empty where no map was fitted.
-
-    Raises:
-        ReadFailed: it does not answer, or the two do not belong together.
-    """
-    status, about = await _get(
-        fetch, f"{candidate_url}/compare/map.json", most_bytes=_MOST_SMALL_BYTES, seconds=EVIDENCE_SECONDS
-    )
-    if status == _NOT_FOUND:
-        return {}
-    found, array = await _get(
-        fetch, f"{candidate_url}/compare/map.npy", most_bytes=_MOST_MAP_BYTES, seconds=CARRY_SECONDS
-    )
-    if (status, found) != (_OK, _OK):
-        raise ReadFailed(f"{candidate_url} gives no map: HTTP {status} and {found}")
-    try:
-        digest = _MapDigest.model_validate_json(about).sha256
-    except ValidationError as error:
-        raise ReadFailed(f"{candidate_url} says nothing usable about its map") from error
-    if digest != hashlib.sha256(array).hexdigest():
-        raise ReadFailed(f"{candidate_url} compared anew meanwhile; read the map again")
-    return {"map.npy": array, "map.json": about}
-
-
-class _MapDigest(BaseModel):
-    sha256: str
 
 
 async def _get(fetch: Fetch, url: str, *, most_bytes: int, seconds: float) -> tuple[int, bytes]:

@@ -18,6 +18,8 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from latentry_operator.runtime.body import TooLarge, read_bounded
+
 MOST_BYTES = 32 * 2**20
 """Of an answer; three objectives of a thousand models are below one megabyte."""
 _LONGEST_WORDS = 300
@@ -120,8 +122,10 @@ class Prometheus:
         form = {"query": query, "timeout": f"{self._timeout_seconds:g}s"}
         try:
             async with self._session.post(self._url, data=form, allow_redirects=False) as answer:
-                body = await self._read(answer)
+                body = await read_bounded(answer, MOST_BYTES)
                 status = answer.status
+        except TooLarge as error:
+            raise Refused(f"{self._host} answers with more than {MOST_BYTES // 2**20} MiB") from error
         except TimeoutError as error:
             raise Unreachable(f"no answer from {self._host} in {self._timeout_seconds:g} s") from error
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, OSError) as error:
@@ -130,14 +134,6 @@ class Prometheus:
         except aiohttp.ClientError as error:
             raise Unreachable(f"{self._host} broke off: {type(error).__name__}") from error
         return self._understood(status, body)
-
-    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
-        body = bytearray()
-        async for chunk in answer.content.iter_any():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                raise Refused(f"{self._host} answers with more than {MOST_BYTES // 2**20} MiB")
-        return bytes(body)
 
     def _understood(self, status: int, body: bytes) -> dict[str, Any]:
         try:

@@ -18,6 +18,7 @@ from latentry_operator.plan.evidence import Reading, Remembered, look
 from latentry_operator.plan.evidence_compare import compare_next
 from latentry_operator.plan.rollout.facts import Answer, Evidence
 from latentry_operator.plan.rollout.state import Phase, RolloutState
+from latentry_operator.runtime.body import TooLarge, read_bounded
 from latentry_operator.runtime.observe import Seen
 from latentry_operator.runtime.prometheus import Prometheus, PrometheusError
 from latentry_operator.tap_reader import ReadFailed, carry_sample, read_evidence
@@ -148,17 +149,14 @@ class EvidenceReader:
         if self._session is None:
             raise ReadFailed("the operator ends")
         headers = {"Accept-Encoding": "identity"} | ({"Content-Type": content_type} if content_type else {})
-        content = bytearray()
         try:
             async with (
                 asyncio.timeout(timeout_seconds),
                 self._session.request(method, url, data=body or None, headers=headers, allow_redirects=False) as answer,
             ):
-                async for chunk in answer.content.iter_any():
-                    content += chunk
-                    if len(content) > most_bytes:
-                        raise ReadFailed(f"{url} answers with more than {most_bytes} bytes")
-                return answer.status, bytes(content)
+                return answer.status, await read_bounded(answer, most_bytes)
+        except TooLarge as error:
+            raise ReadFailed(f"{url} answers with more than {most_bytes} bytes") from error
         except TimeoutError as error:
             raise ReadFailed(f"{url} does not answer within {timeout_seconds:g} s") from error
         except (aiohttp.ClientError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Self
 import aiohttp
 from pydantic import ValidationError
 
+from latentry_operator.runtime.body import TooLarge, read_bounded
 from latentry_serving.contract.tap_summary import TapSummary
 
 MOST_BYTES = 256 * 1024
@@ -75,9 +76,8 @@ class TapClient:
         async with self._session.get(url, allow_redirects=False) as answer:
             if answer.status != HTTPStatus.OK:
                 raise TapSilent(f"{answer.url.host}:{answer.url.port} answers with HTTP {answer.status}")
-            body = bytearray()
-            async for chunk in answer.content.iter_any():
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    raise TapSilent(f"{answer.url.host}:{answer.url.port} answers with more than {MOST_BYTES} bytes")
-            return bytes(body)
+            try:
+                return await read_bounded(answer, MOST_BYTES)
+            except TooLarge as error:
+                words = f"{answer.url.host}:{answer.url.port} answers with more than {MOST_BYTES} bytes"
+                raise TapSilent(words) from error

@@ -59,9 +59,7 @@ def settled(state: RolloutState) -> RolloutState:
 
 def candidate_verdicts(results: Iterable[GateResult]) -> tuple[GateVerdict, ...]:
     """What the gates say, as the status has it."""
-    return tuple(
-        GateVerdict(gate=one.gate, verdict=one.verdict, reason=one.reason, message=one.message) for one in results
-    )
+    return tuple(one.to_status() for one in results)
 
 
 def since(state: RolloutState) -> str:
