@@ -7,9 +7,10 @@ Tensor names are the contract's; the model's own input keeps its name. Everythin
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from latentry_serving.bundle.graph import Graph
+from latentry_serving.bundle.names import prefixed
 from latentry_serving.bundle.spec import BundleSpec
 from latentry_serving.bundle.tensors import Array, element_type_of
 from latentry_serving.contract.manifest import Datatype, Normalisation, NormalPrior, ReconstructionError, TensorSpec
@@ -51,7 +52,7 @@ class _Builder:
     def embed(self, source: Graph, inputs: dict[str, str]) -> list[str]:
         """Adds a copy of ``source`` fed from the named values; returns the names of its outputs."""
         prefix = f"{source.role}/"
-        copy = compose.add_prefix_graph(source.model.graph, prefix)
+        copy = prefixed(source.model.graph, prefix)
         for name, value in inputs.items():
             self.graph.node.append(helper.make_node("Identity", [value], [prefix + name], name=f"{prefix}{name}/feed"))
         self.graph.node.extend(copy.node)

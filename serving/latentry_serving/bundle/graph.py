@@ -10,6 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, ValueInfoProto, numpy_helper
 
+from latentry_serving.bundle.names import subgraphs
 from latentry_serving.bundle.tensors import datatype_of
 from latentry_serving.contract.errors import InvalidInput, Problem
 from latentry_serving.contract.manifest import Datatype, TensorSpec
@@ -130,8 +131,8 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[TensorProto, bool]]:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t, True
-            for subgraph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _tensors(subgraph)
+        for subgraph in subgraphs(node):
+            yield from _tensors(subgraph)
 
 
 def _value_problems(inputs: list[ValueInfoProto], outputs: object, field: str) -> Iterator[Problem]:

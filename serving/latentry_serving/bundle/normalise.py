@@ -8,6 +8,7 @@ from onnx import ModelProto, TensorProto, helper, inliner, version_converter
 from onnx.external_data_helper import load_external_data_for_model
 
 from latentry_serving.bundle.graph import MAX_CHECKED_BYTES, Graph
+from latentry_serving.bundle.names import subgraphs
 from latentry_serving.contract.errors import InvalidInput
 
 MIN_OPSET = 18
@@ -107,8 +108,8 @@ def _strip_graph(graph: onnx.GraphProto) -> None:
         del node.metadata_props[:]
         for attribute in node.attribute:
             attribute.doc_string = ""
-            for subgraph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                _strip_graph(subgraph)
+        for subgraph in subgraphs(node):
+            _strip_graph(subgraph)
 
 
 def write_graph(model: ModelProto, path: Path, *, external_data_bytes: int = EXTERNAL_DATA_BYTES) -> None:
