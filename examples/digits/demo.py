@@ -33,7 +33,6 @@ HERE = Path(__file__).parent
 WORK = Path(".latentry/demo")
 BUNDLE = Path(".latentry/digits-vae")
 SAMPLE = Path("manifests/samples/digits-vae.yaml")
-READY_WITHIN_SECONDS = 120
 REQUESTS_PER_PROTOCOL = 1_000
 """Calls for each of gRPC and HTTP: enough for a p99 that means something, in a few seconds."""
 

@@ -23,7 +23,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="$datasource")
 HEIGHT = 8
-THIRD, HALF, QUARTER, WHOLE = 8, 12, 6, 24
+THIRD, HALF, QUARTER = 8, 12, 6
 GOOD_ABOVE = ((None, "red"), (0.0, "orange"), (0.25, "green"))
 """Of what is left of a budget."""
 BAD_FROM_ONE = ((None, "green"), (1.0, "red"))

@@ -20,7 +20,6 @@ INFERENCE = f'{metrics.OPERATION}!="{metrics.MANAGEMENT_OPERATION}"'
 UNARY = f'{metrics.KIND}="{CallKind.UNARY}"'
 FAULTS = f'{metrics.OUTCOME}=~"{"|".join(sorted(SERVER_FAULTS))}"'
 
-MODEL_INFO = "latentry_operator_model_info"
 MODEL_DEVICES = "latentry_operator_model_devices"
 POOL_PRICE = "latentry_operator_gpu_pool_price_per_device_hour"
 """Of the operator; a test holds these against what it exports."""

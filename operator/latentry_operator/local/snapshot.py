@@ -23,10 +23,6 @@ class Addresses:
     admin: str
     page: str = ""
 
-    @property
-    def metrics_url(self) -> str:
-        return f"http://{self.admin}/metrics"
-
 
 @dataclass(frozen=True, slots=True)
 class Traffic:

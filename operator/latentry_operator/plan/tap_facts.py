@@ -14,8 +14,7 @@ class TapFacts:
         pod: the pod's name.
         revision: the revision it belongs to.
         ready: whether Kubernetes sends it calls.
-        summary: what it said last, None before its first answer. As old as ``read_seconds`` says.
-        read_seconds: monotonic time of that answer, None before it.
+        summary: what it said last, None before its first answer.
         silence: why it does not answer (any more), in one line; empty while it does, and before it was asked.
     """
 
@@ -23,7 +22,6 @@ class TapFacts:
     revision: str
     ready: bool
     summary: TapSummary | None = None
-    read_seconds: float | None = None
     silence: str = ""
 
     @property

@@ -38,13 +38,12 @@ class _Watched:
     pod: Pod
     due: float
     summary: TapSummary | None = None
-    read: float | None = None
     failures: int = 0
     silence: str = ""
 
     def facts(self) -> TapFacts:
         silence = self.silence if self.failures >= SILENT_AFTER else ""
-        return TapFacts(self.pod.key[1], self.pod.revision, self.pod.ready, self.summary, self.read, silence)
+        return TapFacts(self.pod.key[1], self.pod.revision, self.pod.ready, self.summary, silence)
 
 
 class TapWatch:
@@ -138,7 +137,7 @@ class TapWatch:
             if entry.failures == SILENT_AFTER:
                 log.warning("a tap does not answer", extra={"pod": "/".join(pod.key), "error": str(error)})
         else:
-            entry.summary, entry.read = summary, self._clock()
+            entry.summary = summary
             entry.failures, entry.silence = 0, ""
             pause = self._every
         entry.due = self._clock() + pause * (1 + _JITTER * (2 * self._chance() - 1))

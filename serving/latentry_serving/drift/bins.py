@@ -62,20 +62,11 @@ def counts_from_above(above: Integers, size: int) -> Integers:
     return counts.T
 
 
-def pearson(counts: Integers, shares: Floats) -> Floats:
-    """Pearson's X² = sum (observed - expected)² / expected per dimension [d], against shares [d, bins].
-
-    Bins with share zero (merged) are left out. On undrifted traffic about chi² with ``degrees(shares)``.
-    """
-    expected = shares * counts.sum(axis=-1, keepdims=True)
-    terms = (counts - expected) ** 2 / np.where(expected > 0, expected, 1)
-    return np.asarray(np.where(expected > 0, terms, 0).sum(axis=-1))
-
-
 def likelihood_ratio(counts: Integers, shares: Floats) -> Floats:
-    """G² = 2 sum observed ln(observed / expected) per dimension [d].
+    """G² = 2 sum observed ln(observed / expected) per dimension [d], against shares [d, bins].
 
-    Unlike Pearson's X² its tail decays as chi²'s does far out (Sanov), where the worst of thousands of dimensions lies.
+    Bins with share zero (merged) are left out. On undrifted traffic about chi² with ``degrees(shares)``; unlike
+    Pearson's X² its tail decays as chi²'s does far out (Sanov), where the worst of thousands of dimensions lies.
     """
     return Shares(shares).likelihood_ratio(counts)
 
@@ -107,7 +98,10 @@ class Shares:
         return np.asarray(2 * ((own - kept * self._logs).sum(axis=-1) - special.xlogy(kept.sum(axis=-1), size)))
 
     def pearson_residuals(self, counts: Integers) -> Floats:
-        """[d, bins] (share in the window - share) / sqrt(share), zero for bins that are not used."""
+        """[d, bins] (share in the window - share) / sqrt(share), zero for bins that are not used.
+
+        Their squares add up to Pearson's X² / size.
+        """
         size = max(1, int(counts[0].sum()))
         return np.asarray((counts / size - self.values) * self._inverse_roots)
 

@@ -8,7 +8,7 @@ median squared distance.
 
 import numpy as np
 
-from latentry_serving.drift.types import Floats, Singles
+from latentry_serving.drift.types import Singles
 
 MEDIAN_PAIRS = 4096
 
@@ -50,9 +50,3 @@ def features(projected: Singles, phase: Singles) -> Singles:
     np.cos(projected, out=projected)
     projected *= np.float32(np.sqrt(2 / phase.size))
     return projected
-
-
-def mmd2(mean_features: Floats, expected: Floats) -> float:
-    """Squared distance of two mean feature vectors [D]: MMD² with its diagonal terms, so its null mean is not zero."""
-    difference = mean_features - expected
-    return float(difference @ difference)

@@ -17,7 +17,6 @@ from latentry_serving.drift.subspace import Metric
 from latentry_serving.drift.types import Floats, Integers, Reference, Statistic
 from latentry_serving.drift.windows import Sums
 
-QUADRATIC = (Statistic.MMD2, Statistic.T2, Statistic.SPE, Statistic.BINS_MEAN, Statistic.NORM)
 COUNTED = (Statistic.NON_FINITE, Statistic.DUPLICATES, Statistic.DEAD_DIMENSIONS)
 _SMALLEST_LOG_SD = 1e-3  # relative changes of norm or residual energy below .1 % per vector are rounding
 

@@ -33,9 +33,7 @@ class Sums:
     coordinates2: Floats
     above: Integers
     residual_log: float = 0.0
-    residual_log2: float = 0.0
     norm_log: float = 0.0
-    norm_log2: float = 0.0
 
     @classmethod
     def zero(cls, reference: Reference, features: int) -> "Sums":
@@ -140,9 +138,7 @@ class Kernel:
         sums.coordinates += measured.coordinates.sum(axis=0)
         sums.coordinates2 += np.einsum("ij,ij->j", measured.coordinates, measured.coordinates)
         sums.residual_log += float(measured.residual_log.sum())
-        sums.residual_log2 += float(measured.residual_log @ measured.residual_log)
         sums.norm_log += float(measured.norm_log.sum())
-        sums.norm_log2 += float(measured.norm_log @ measured.norm_log)
         return measured.keys
 
     def _standardise(self, rows: Singles, out: Singles) -> Singles:

@@ -1,6 +1,6 @@
 """Binned dimensions and counted events against scipy and direct counts.
 
-- Pearson's X², G² against scipy.stats.power_divergence; PSI against its sum
+- Pearson's X² (as the sum of its squared residuals), G² against scipy.stats.power_divergence; PSI against its sum
 - edges: deciles of continuous data, no empty bins for discrete and binary data, rounding noise moves nothing
 - counts above edges are histograms
 - duplicates, non-finite rows, tails of event counts
@@ -37,7 +37,8 @@ def test_pearson_and_likelihood_ratio_are_scipys(observed: list[int]) -> None:
     expected = shares * sum(observed)
     x2 = stats.power_divergence(observed, expected, lambda_="pearson").statistic
     g2 = stats.power_divergence(observed, expected, lambda_="log-likelihood").statistic
-    assert bins.pearson(counts, shares[None])[0] == pytest.approx(x2, abs=1e-9)
+    residuals = bins.Shares(shares[None]).pearson_residuals(counts)
+    assert sum(observed) * np.square(residuals).sum() == pytest.approx(x2, abs=1e-9)
     assert bins.likelihood_ratio(counts, shares[None])[0] == pytest.approx(g2, abs=1e-9)
 
 
@@ -50,8 +51,9 @@ def test_psi_is_its_sum() -> None:
 def test_merged_bins_decide_nothing() -> None:
     shares = np.array([[0.5, 0.5, 0.0]])
     counts = np.array([[5, 5, 3]])
-    for statistic in (bins.pearson, bins.likelihood_ratio, bins.psi):
+    for statistic in (bins.likelihood_ratio, bins.psi):
         assert np.isfinite(statistic(counts, shares)).all()
+    assert bins.Shares(shares).pearson_residuals(counts)[0, 2] == 0
     assert bins.degrees(shares).tolist() == [1]
 
 

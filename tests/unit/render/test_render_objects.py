@@ -16,7 +16,6 @@ from latentry_serving.contract.tap_config import LoadOverrides, TapConfig
 
 WORKLOADS = ["KServe", "Deployment"]
 by_workload = pytest.mark.parametrize("workload", WORKLOADS)
-PROMETHEUS = "http://prometheus:9090"
 
 
 def texts(value: Any) -> list[str]:

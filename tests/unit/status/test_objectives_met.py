@@ -114,7 +114,7 @@ def test_budgets_fall_at_once_and_rise_late(before: float | None, remaining: flo
 
 
 def pod(requests: int, faults: int = 0, p99: float | None = None, *, ready: bool = True, silence: str = "") -> TapFacts:
-    return TapFacts("p", "r", ready, tap_summary(traffic=traffic(requests, faults, p99)), 1.0, silence)
+    return TapFacts("p", "r", ready, tap_summary(traffic=traffic(requests, faults, p99)), silence)
 
 
 def test_the_last_minute_is_that_of_all_ready_pods() -> None:

@@ -49,9 +49,9 @@ def taps(*sights: Sight, ready: bool = True) -> tuple[TapFacts, ...]:
     for letter, sight in zip("abcdefgh", sights, strict=False):
         fact = TapFacts(f"m-1-{letter}", "m-1", ready)
         if isinstance(sight, TapSummary):
-            fact = replace(fact, summary=sight, read_seconds=1.0)
+            fact = replace(fact, summary=sight)
         elif sight == SILENT:
-            fact = replace(fact, summary=FINE, read_seconds=1.0, silence="10.0.0.1:9400: connection refused")
+            fact = replace(fact, summary=FINE, silence="10.0.0.1:9400: connection refused")
         made.append(fact)
     return tuple(made)
 

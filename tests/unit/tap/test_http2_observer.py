@@ -142,7 +142,6 @@ LATE_NAME = message(rest=b"", model=b"digits_decode")
 AFTER_OTHERS = b"\x12\x011" + b"\x18\x96\x01" + b"\x21" + bytes(8) + b"\x2d" + bytes(4) + LATE_NAME[5:]
 GZIPPED, DEFLATED = packed(gzip.compress(PLAIN)), packed(zlib.compress(PLAIN))
 BIG = message(rest=b"\x3a\xff\x7f" + bytes(16_383))
-FOUND = ("started", "encode", "unary")
 SCRIPTS = {
     "two calls": (Talk().ask(1).answer(1).ask(3).answer(3).script, [STARTED, DONE, STARTED, DONE]),
     "continued and padded": (continued().script, [STARTED, DONE]),
