@@ -10,17 +10,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from latentry_serving.contract.errors import InvalidInput
-from latentry_serving.health.nulls import (
-    Arrays,
-    CountNull,
-    Floats,
-    Meta,
-    Side,
-    WindowNull,
-    calibration_sizes,
-    window_slices,
-)  # fmt: skip
-from latentry_serving.health.report import Finding, HealthReport, RowCount, change
+from latentry_serving.health.nulls import Arrays, CountNull, Floats, Meta, Side, WindowNull, over_windows, window_slices
+from latentry_serving.health.report import Finding, HealthReport, RowCount, change, count_finding
 
 TAIL = 0.95
 """Percentile of the error that is held against validation data."""
@@ -92,24 +83,19 @@ class AutoencoderBaseline:
         """
         given = np.asarray(errors, np.float64).reshape(-1)
         finite = given[np.isfinite(given)]
-        sizes = calibration_sizes(len(finite), window)
+        logs = bool(finite.min(initial=np.inf) > 0)
+        values = over_windows(len(finite), window, lambda rows: _measures(finite[rows], logs))
         _check_quantile(quantile, len(finite))
         threshold = float(np.quantile(finite, quantile, method="higher"))
-        logs = bool(finite.min() > 0)
-        slices = list(window_slices(len(finite), window))
+        slices = window_slices(len(finite), window)
         counts = np.asarray([_anomalies_left_out(finite, rows, quantile) for rows in slices])
-        bad = np.asarray([(~np.isfinite(given[rows])).sum() for rows in window_slices(len(given), window)])
-        values = {
-            size: np.stack([_measures(finite[rows], logs) for rows in window_slices(len(finite), size)])
-            for size in sizes
-        }
         floor = RELATIVE_FLOOR if logs else RELATIVE_FLOOR * float(np.std(finite))
         # A new error is beyond the k-th of n validation errors with a Beta(n - k + 1, k) probability.
         rate = (int((finite > threshold).sum()) + 1) / (len(finite) + 1)
         return cls(
             window, len(finite), float(finite.mean()), float(np.quantile(finite, TAIL)), quantile, threshold,
             np.quantile(finite, np.linspace(0, 1, _GRID)), logs, WindowNull.fit(values, floor=floor),
-            CountNull.fit(counts, window, rate=rate), CountNull.fit(bad, window),
+            CountNull.fit(counts, window, rate=rate), CountNull.of_rows(~np.isfinite(given), window),
         )  # fmt: skip
 
     def error_at(self, percent: float) -> float:
@@ -149,8 +135,7 @@ class AutoencoderBaseline:
     def _non_finite(self, window: AutoencoderWindow) -> Finding:
         count, seen = window.non_finite, window.seen
         reason = f"{count} of {seen} reconstruction errors are NaN or infinite"
-        p = self.non_finite.p_value(count, seen)
-        return Finding("non_finite", count / max(1, seen), self.non_finite.rate, "ratio", reason, p, {"count": count})
+        return count_finding("non_finite", count, seen, self.non_finite, reason)
 
     def _mean(self, value: float, expected: float, p: float) -> Finding:
         reason = f"mean reconstruction error is {change(value, expected)}"
@@ -170,15 +155,12 @@ class AutoencoderBaseline:
         rate."""
         stated = 1 - self.quantile if self.anomaly_objective is None else self.anomaly_objective / 100
         binomial = float(special.bdtrc(count - 1, size, stated))
-        share = count / size
         reason = (
-            f"{count} of {size} samples ({share:.2%}) have an error beyond {self.threshold:.4g}, validation's "
+            f"{count} of {size} samples ({count / size:.2%}) have an error beyond {self.threshold:.4g}, validation's "
             f"{self.quantile:.4g} quantile; {self.anomaly.rate:.2%} do there"
         )
-        details = {"count": count, "threshold": self.threshold, "statedRate": stated, "binomialPValue": binomial}
-        return Finding(
-            "anomaly_rate", share, self.anomaly.rate, "ratio", reason, self.anomaly.p_value(count, size), details
-        )
+        details = {"threshold": self.threshold, "statedRate": stated, "binomialPValue": binomial}
+        return count_finding("anomaly_rate", count, size, self.anomaly, reason, **details)
 
     def _within(self, count: int, size: int, within: float) -> Finding:
         """Information: whether an objective is kept is for its error budget to say, not for a false-alarm budget."""
@@ -195,7 +177,7 @@ class AutoencoderBaseline:
 
     def to_arrays(self) -> tuple[Arrays, Meta]:
         """Arrays and a JSON friendly dict; ``from_arrays`` takes both back. The objective is not part of a profile."""
-        arrays: Arrays = {"grid": self.grid, **{f"null_{name}": a for name, a in self.null.to_arrays().items()}}
+        arrays: Arrays = {"grid": self.grid, **self.null.to_arrays()}
         meta = {
             "window": self.window, "samples": self.samples, "mean": self.mean, "tail": self.tail,
             "quantile": self.quantile, "threshold": self.threshold, "logs": self.logs,
@@ -205,11 +187,11 @@ class AutoencoderBaseline:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "AutoencoderBaseline":
-        null = WindowNull.from_arrays({name[5:]: a for name, a in arrays.items() if name.startswith("null_")})
         return cls(
             int(meta["window"]), int(meta["samples"]), float(meta["mean"]), float(meta["tail"]),
-            float(meta["quantile"]), float(meta["threshold"]), arrays["grid"], bool(meta["logs"]), null,
-            CountNull.from_meta(meta["anomaly"]), CountNull.from_meta(meta["nonFinite"]),
+            float(meta["quantile"]), float(meta["threshold"]), arrays["grid"], bool(meta["logs"]),
+            WindowNull.from_arrays(arrays), CountNull.from_meta(meta["anomaly"]),
+            CountNull.from_meta(meta["nonFinite"]),
         )  # fmt: skip
 
 

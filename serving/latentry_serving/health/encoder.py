@@ -7,17 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentry_serving.health.nulls import (
-    Arrays,
-    CountNull,
-    Floats,
-    Meta,
-    Side,
-    WindowNull,
-    calibration_sizes,
-    window_slices,
-)  # fmt: skip
-from latentry_serving.health.report import Finding, HealthReport, RowCount, change, finite_rows
+from latentry_serving.health.nulls import Arrays, CountNull, Floats, Meta, Side, WindowNull, over_windows
+from latentry_serving.health.report import Finding, HealthReport, RowCount, change, count_finding, finite_rows
 
 NORM_QUANTILES = (0.01, 0.5, 0.99)
 GRAM_ROWS = 128
@@ -153,19 +144,15 @@ class EncoderBaseline:
         x = _float32(vectors)
         keep = finite_rows(x)
         finite = x[keep]
-        sizes = calibration_sizes(len(finite), window)
         scale = _Scale(_directions(finite, seed), float(np.median(np.ptp(finite, axis=0))))
-        windows = {
-            size: [_window_of(finite[rows], window, scale) for rows in window_slices(len(finite), size)]
-            for size in sizes
-        }
-        values = {size: np.stack([each.measures() for each in windows[size]]) for size in sizes}
-        bad = np.asarray([(~keep[rows]).sum() for rows in window_slices(len(x), window)])
+        windows = over_windows(len(finite), window, lambda rows: _window_of(finite[rows], window, scale))
+        values = {size: [each.measures() for each in cut] for size, cut in windows.items()}
         repeated = np.asarray([each.duplicates() for each in windows[window]])
         dead = np.ptp(finite, axis=0) <= DEAD_RANGE * scale.median_range
         return cls(
             window, scale.directions, scale.median_range, dead, _log_stay(finite, scale.median_range),
-            WindowNull.fit(values, floor=RELATIVE_FLOOR), CountNull.fit(bad, window), CountNull.fit(repeated, window),
+            WindowNull.fit(values, floor=RELATIVE_FLOOR), CountNull.of_rows(~keep, window),
+            CountNull.fit(repeated, window),
         )  # fmt: skip
 
     def new_window(self) -> EncoderWindow:
@@ -187,9 +174,9 @@ class EncoderBaseline:
         return HealthReport("Encoder", size, window.non_finite, sufficient, tuple(findings))
 
     def _count(self, name: str, count: int, size: int, null: CountNull, what: str) -> Finding:
-        share, expected = count / max(1, size), null.rate
-        reason = f"{count} of {size} vectors ({share:.2%}) {what}; the reference has {expected:.2%}"
-        return Finding(name, share, expected, "ratio", reason, null.p_value(count, size), {"count": count})
+        share = count / max(1, size)
+        reason = f"{count} of {size} vectors ({share:.2%}) {what}; the reference has {null.rate:.2%}"
+        return count_finding(name, count, size, null, reason)
 
     def _dead(self, window: EncoderWindow) -> Finding:
         """Dimensions that moved in the reference and do not any more.
@@ -210,7 +197,7 @@ class EncoderBaseline:
     def to_arrays(self) -> tuple[Arrays, Meta]:
         """Arrays and a JSON friendly dict; ``from_arrays`` takes both back."""
         arrays: Arrays = {"directions": self.directions, "dead": self.dead, "log_stay": self.log_stay}
-        arrays |= {f"null_{name}": array for name, array in self.null.to_arrays().items()}
+        arrays |= self.null.to_arrays()
         meta = {
             "window": self.window, "medianRange": self.median_range,
             "nonFinite": self.non_finite.to_meta(), "duplicate": self.duplicate.to_meta(),
@@ -219,10 +206,10 @@ class EncoderBaseline:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "EncoderBaseline":
-        null = WindowNull.from_arrays({name[5:]: a for name, a in arrays.items() if name.startswith("null_")})
         return cls(
             int(meta["window"]), arrays["directions"], float(meta["medianRange"]), arrays["dead"], arrays["log_stay"],
-            null, CountNull.from_meta(meta["nonFinite"]), CountNull.from_meta(meta["duplicate"]),
+            WindowNull.from_arrays(arrays), CountNull.from_meta(meta["nonFinite"]),
+            CountNull.from_meta(meta["duplicate"]),
         )  # fmt: skip
 
 

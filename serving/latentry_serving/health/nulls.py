@@ -6,10 +6,10 @@ windows really vary, and both predict a *new* window: the uncertainty of what th
 p-value.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from latentry_serving.contract.errors import InvalidInput
 Floats = NDArray[np.float64]
 Arrays = dict[str, NDArray[Any]]
 Meta = dict[str, Any]
+T = TypeVar("T")
 
 FEWEST_WINDOWS = 4
 """Fewest windows a null may be learnt from; the same bound as for drift profiles."""
@@ -70,6 +71,16 @@ def calibration_sizes(samples: int, window: int) -> list[int]:
     return [window, window // 2, window // SMALLEST_PART]
 
 
+def over_windows(samples: int, window: int, of: Callable[[slice], T]) -> dict[int, list[T]]:
+    """``of`` the rows of every disjoint window, in order, at each of the ``calibration_sizes``.
+
+    Raises:
+        InvalidInput: the reference holds fewer than ``FEWEST_WINDOWS`` windows.
+    """
+    sizes = calibration_sizes(samples, window)
+    return {size: [of(rows) for rows in window_slices(samples, size)] for size in sizes}
+
+
 @dataclass(frozen=True, slots=True)
 class WindowNull:
     """Mean and spread of M measures over windows of several sizes.
@@ -92,10 +103,10 @@ class WindowNull:
     windows: int
 
     @classmethod
-    def fit(cls, values: Mapping[int, Floats], *, floor: float | Floats = 0.0) -> "WindowNull":
+    def fit(cls, values: Mapping[int, Sequence[Floats]], *, floor: float | Floats = 0.0) -> "WindowNull":
         """
         Args:
-            values: per window size the measures of its windows, [m, M].
+            values: per window size the measures [M] of each of its windows.
             floor: smallest standard deviation that is believed, a number or [M], in the measures' unit: changes far
                 below it are not looked at. It keeps constants (unit norms) from alarming on the last bit of float32.
         """
@@ -131,12 +142,16 @@ class WindowNull:
         picked: Floats = np.stack([both, upper, lower])[pick, np.arange(len(values))]
         return picked
 
-    def to_arrays(self) -> Arrays:
-        return {"sizes": self.sizes, "means": self.means, "sds": self.sds, "windows": np.asarray([self.windows])}
+    def to_arrays(self, prefix: str = "null_") -> Arrays:
+        """By names that start with ``prefix``; ``from_arrays`` finds them among others."""
+        windows = np.asarray([self.windows])
+        arrays = {"sizes": self.sizes, "means": self.means, "sds": self.sds, "windows": windows}
+        return {prefix + name: array for name, array in arrays.items()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "WindowNull":
-        return cls(arrays["sizes"], arrays["means"], arrays["sds"], int(arrays["windows"][0]))
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], prefix: str = "null_") -> "WindowNull":
+        sizes, means, sds, windows = (arrays[prefix + name] for name in ("sizes", "means", "sds", "windows"))
+        return cls(sizes, means, sds, int(windows[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +182,12 @@ class CountNull:
         spread = float(np.var(counts, ddof=1)) / (window * expected * (1 - expected))
         rho = min(0.5, max(0.0, (spread - 1) / (window - 1)))
         return cls(expected, min(0.9, rho + (1 + (window - 1) * rho) / (rows + 2)))
+
+    @classmethod
+    def of_rows(cls, having: NDArray[np.bool_], window: int) -> "CountNull":
+        """Fitted on the reference's rows [n] in time order, of which those have the property."""
+        counts = [having[rows].sum() for rows in window_slices(len(having), window)]
+        return cls.fit(np.asarray(counts), window)
 
     def p_value(self, count: int, size: int) -> float:
         """P(at least ``count`` of ``size`` rows), summed over the upper tail, so that it is exact far out."""

@@ -10,6 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from latentry_serving.health.nulls import CountNull
+
 
 class HealthState(StrEnum):
     HEALTHY = "healthy"
@@ -187,6 +189,12 @@ def finite_rows(*arrays: NDArray[Any]) -> NDArray[np.bool_]:
     for array in arrays:
         keep &= np.isfinite(array.reshape(len(array), math.prod(array.shape[1:]))).all(axis=1)
     return keep
+
+
+def count_finding(measure: str, count: int, size: int, null: CountNull, reason: str, **details: Any) -> Finding:
+    """``count`` of ``size`` rows have what ``null`` knows the reference's share of."""
+    share, p = count / max(1, size), null.p_value(count, size)
+    return Finding(measure, share, null.rate, "ratio", reason, p, {"count": count, **details})
 
 
 def change(value: float, expected: float) -> str:

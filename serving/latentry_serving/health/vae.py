@@ -8,17 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentry_serving.contract.errors import InvalidInput
-from latentry_serving.health.nulls import (
-    Arrays,
-    CountNull,
-    Floats,
-    Meta,
-    Side,
-    WindowNull,
-    calibration_sizes,
-    window_slices,
-)  # fmt: skip
-from latentry_serving.health.report import Finding, HealthReport, RowCount, change, finite_rows
+from latentry_serving.health.nulls import Arrays, CountNull, Floats, Meta, Side, WindowNull, over_windows
+from latentry_serving.health.report import Finding, HealthReport, RowCount, change, count_finding, finite_rows
 
 ACTIVE_VARIANCE = 0.01
 """A unit is active when the variance over inputs of its posterior mean is above this (Burda et al., 1509.00519,
@@ -177,16 +168,12 @@ class VaeBaseline:
             )
         keep = finite_rows(mean, log_variance)
         mu, log = mean[keep].reshape(int(keep.sum()), -1), log_variance[keep].reshape(int(keep.sum()), -1)
-        values: dict[int, Floats] = {}
-        kls: dict[int, Floats] = {}
-        for size in calibration_sizes(len(mu), window):
-            moments = [_moments(mu[rows], log[rows]) for rows in window_slices(len(mu), size)]
-            values[size] = np.stack([each.measures() for each in moments])
-            kls[size] = np.log(np.maximum([each.kl for each in moments], _TINY))
-        bad = np.asarray([(~keep[rows]).sum() for rows in window_slices(len(keep), window)])
+        windows = over_windows(len(mu), window, lambda rows: _moments(mu[rows], log[rows]))
+        values = {size: [each.measures() for each in cut] for size, cut in windows.items()}
+        kls = {size: [np.log(np.maximum(each.kl, _TINY)) for each in cut] for size, cut in windows.items()}
         return cls(
             window, _moments(mu, log), WindowNull.fit(values, floor=RELATIVE_FLOOR),
-            WindowNull.fit(kls, floor=RELATIVE_FLOOR), CountNull.fit(bad, window),
+            WindowNull.fit(kls, floor=RELATIVE_FLOOR), CountNull.of_rows(~keep, window),
         )  # fmt: skip
 
     @property
@@ -201,10 +188,8 @@ class VaeBaseline:
         """The window's posterior against the reference's."""
         size, count = window.samples, window.non_finite
         sufficient = self.null.covers(size)
-        p = self.non_finite.p_value(count, window.seen)
         reason = f"{count} of {window.seen} posteriors have a NaN, an infinity or a variance beyond e^80"
-        share = count / max(1, window.seen)
-        findings = [Finding("non_finite", share, self.non_finite.rate, "ratio", reason, p, {"count": count})]
+        findings = [count_finding("non_finite", count, window.seen, self.non_finite, reason)]
         if sufficient:
             findings += self._posterior(window.moments(), size)
         notes: tuple[str, ...] = ()
@@ -290,18 +275,14 @@ class VaeBaseline:
             "kl": moments.kl, "variance": moments.variance,
             "aggregate_mean": moments.aggregate_mean, "aggregate_covariance": moments.aggregate_covariance,
         }  # fmt: skip
-        for prefix, null in (("null_", self.null), ("klnull_", self.kl_null)):
-            arrays |= {prefix + name: array for name, array in null.to_arrays().items()}
+        arrays |= self.null.to_arrays() | self.kl_null.to_arrays("klnull_")
         return arrays, {"window": self.window, "nonFinite": self.non_finite.to_meta()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> "VaeBaseline":
         names = ("kl", "variance", "aggregate_mean", "aggregate_covariance")
         moments = PosteriorMoments(*(arrays[name] for name in names))
-        null, kl_null = (
-            WindowNull.from_arrays({name[len(prefix) :]: a for name, a in arrays.items() if name.startswith(prefix)})
-            for prefix in ("null_", "klnull_")
-        )
+        null, kl_null = WindowNull.from_arrays(arrays), WindowNull.from_arrays(arrays, "klnull_")
         return cls(int(meta["window"]), moments, null, kl_null, CountNull.from_meta(meta["nonFinite"]))
 
 
