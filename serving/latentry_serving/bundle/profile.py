@@ -96,6 +96,15 @@ def load_profile(bundle_dir: Path, manifest: BundleManifest) -> BundleProfile | 
     return profile
 
 
+def load_health(bundle_dir: Path, manifest: BundleManifest) -> Health | None:
+    """The baselines alone, checked against their digests; None without a profile.
+
+    Raises:
+        InvalidInput: files missing, changed or of another format.
+    """
+    return _load_health(bundle_dir / PROFILE_FOLDER / HEALTH_FOLDER) if has_profile(manifest) else None
+
+
 def contract_problems(profile: BundleProfile, manifest: BundleManifest) -> list[Problem]:
     """What of a profile does not fit the bundle: tensors it does not have, other dimensions, values not finite."""
     dimensions = {tensor.name: tensor.dimensions for tensor in watched_tensors(manifest.contract)}

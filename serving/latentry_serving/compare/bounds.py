@@ -60,3 +60,21 @@ def bootstrap(values: Array, error: float, rng: np.random.Generator) -> Bounded:
     draws = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
     low, high = np.quantile(draws, [error / 2, 1 - error / 2])
     return Bounded(float(values.mean()), float(low), float(high))
+
+
+def bootstrap_ratio(above: Array, below: Array, error: float, rng: np.random.Generator, most: float) -> Bounded:
+    """The same of mean(above) / mean(below), [n] each and none negative; pairs are drawn together.
+
+    Args:
+        most: largest ratio that is told, also for a ratio to zero; two zeros have the ratio 1.
+    """
+    draws = rng.integers(0, len(above), (RESAMPLES, len(above)))
+
+    def ratio(numerator: Array, denominator: Array) -> Array:
+        of_zero = np.where(numerator > 0, most, 1.0)
+        divided = numerator / np.where(denominator > 0, denominator, 1.0)
+        found: Array = np.minimum(np.where(denominator > 0, divided, of_zero), most)
+        return found
+
+    low, high = np.quantile(ratio(above[draws].mean(axis=1), below[draws].mean(axis=1)), [error / 2, 1 - error / 2])
+    return Bounded(float(ratio(above.mean(), below.mean())), float(low), float(high))

@@ -8,13 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from latentry_serving.contract.errors import InvalidInput
-from latentry_serving.contract.manifest import Datatype, Sha256
+from latentry_serving.contract.manifest import Datatype, ReconstructionError, Sha256
 
 SAMPLE_CONTENT_TYPE = "application/vnd.latentry.sample"
 MOST_SAMPLE_BYTES = 32 * 2**20
 MOST_HEAD_BYTES = 256 * 1024
 MOST_NORM_RATIO = 1e6
 """Largest limit that may be asked with."""
+MOST_ERROR_RATIO = 1e6
+"""The same for reconstruction errors."""
 MOST_ROWS = 2_048
 """Of a sample: similarities of all with all are then 32 MiB."""
 BYTES_PER_ELEMENT = {
@@ -63,6 +65,8 @@ class SampleGroup(_Document):
     source: InputSource
     rows: int = Field(ge=1, le=MOST_ROWS)
     inputs: tuple[SampleInput, ...] = Field(min_length=1, max_length=64)
+    reconstruction_errors: tuple[float | None, ...] = ()
+    """Of each row by the stable revision's score, None where it is not known or not finite; empty for none at all."""
 
 
 class SampleHead(_Document):
@@ -75,6 +79,8 @@ class SampleHead(_Document):
     embedding_space: str
     dimensions: int = Field(ge=1, le=16_384)
     groups: tuple[SampleGroup, ...] = Field(max_length=MOST_ROWS)
+    reconstruction_error: ReconstructionError | None = None
+    """What the groups' reconstruction errors mean; None without a score operation."""
     note: str = ""
     """Why there are no live inputs, or fewer than asked for; a sentence."""
 
@@ -115,6 +121,8 @@ def split_sample(data: bytes) -> tuple[SampleHead, memoryview]:
         for tensor in group.inputs:
             if tensor.datatype not in BYTES_PER_ELEMENT or any(size < 1 for size in tensor.shape):
                 raise _refused(f"holds input {tensor.name} as {tensor.datatype} {list(tensor.shape)}")
+        if len(group.reconstruction_errors) not in (0, group.rows):
+            raise _refused(f"holds {len(group.reconstruction_errors)} reconstruction errors of {group.rows} rows")
     payload = memoryview(data)[end + 1 :]
     if len(payload) != head.payload_bytes() or head.rows() > MOST_ROWS:
         problem = f"has {len(payload)} bytes after its head and {head.rows()} rows"
@@ -145,6 +153,23 @@ class Interval(_Document):
     high: float
 
 
+class Reconstruction(_Document):
+    """Reconstruction errors of the same inputs by two versions; see ``compare/reconstruction.py``."""
+
+    inputs: int
+    """That both have a finite error for."""
+    not_finite: int
+    """Inputs beside these for which this revision's error alone is NaN or infinite."""
+    stable: float
+    candidate: float
+    """Mean errors, in the unit of score."""
+    unavoidable: float
+    """Mean error of a perfect reconstruction, in the same unit: 0 but for BinaryCrossEntropy."""
+    ratio: Interval
+    """Of candidate to stable, beyond the unavoidable. A hundredth of what the mean of the inputs would give is added to
+    both."""
+
+
 class ComparisonResult(_Document):
     """Embeddings of the same inputs by two versions; see ``compare/verdict.py``."""
 
@@ -166,6 +191,8 @@ class ComparisonResult(_Document):
     """After the map, on pairs that it was not fitted on; None with too few pairs for a map."""
     space: str
     """``same``, ``alignable``, ``reindex`` or ``undecided``, by the thresholds that were asked with."""
+    reconstruction: Reconstruction | None = None
+    """None where one of the two has no score operation, or where errors mean something else."""
     map_bytes: int
     """Of `/compare/map.npy`; 0 where there is none. It is there also where it does not help."""
     notes: list[str]

@@ -1,7 +1,6 @@
 """The candidate's comparison with the stable revision: one at a time, in a thread beside the traffic.
 
-Its Triton is asked directly, marked ``latentry-probe: compare``, so no user's figures know of it; between two batches
-it gives way to users.
+Inputs are embedded, and scored where both versions can: that tells a worse model also where the embedding space is new.
 """
 
 import logging
@@ -9,14 +8,15 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from latentry_serving.bundle.recorded import Array
 from latentry_serving.child import bound_to_parent
+from latentry_serving.compare.reconstruction import NEGLIGIBLE, unavoidable, uninformed
 from latentry_serving.contract.comparison import (
     ComparisonReport,
     ComparisonResult,
@@ -30,20 +30,20 @@ from latentry_serving.contract.operations import Operation
 from latentry_serving.contract.tap_config import Address, ProbeSettings
 from latentry_serving.tap.analysis import child_environment
 from latentry_serving.tap.bundle_source import BundleSource, Stopped
-from latentry_serving.tap.compare_sample import Rows, different, finite, misfit, unpacked
-from latentry_serving.tap.compare_task import INCOMPARABLE, Finished, Task
-from latentry_serving.tap.probes import infer
-from latentry_serving.tap.triton_http import TritonHttp, TritonRefused, TritonUnreachable
+from latentry_serving.tap.compare_calls import CallFailed, CompareCalls
+from latentry_serving.tap.compare_sample import Rows, different, error_output, finite, misfit, unpacked
+from latentry_serving.tap.compare_task import INCOMPARABLE, Finished, Scored, Task
+from latentry_serving.tap.triton_http import TritonRefused, TritonUnreachable
 
 log = logging.getLogger(__name__)
 
 MOST_SECONDS = 300.0
-"""Of one comparison."""
+"""Of one comparison's calls of one operation."""
+MOST_SCORING_SECONDS = 15.0
+"""Of the stable revision's own scores of live inputs: whoever carries them waits meanwhile."""
 _MOST_NUMERICS_SECONDS = 120.0
-_LOOK_SECONDS = 0.02
 _JOIN_SECONDS = 5.0
-_MOST_ROWS_PER_CALL = 32
-"""A user's call waits for at most one of these."""
+_LIMITS = (unavoidable, uninformed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,10 @@ class CompareDesk:
             clock: monotonic seconds.
         """
         self._source = source
-        self._settings = settings
-        self._triton = triton
-        self._in_flight = in_flight
         self._clock = clock
-        self._stop = threading.Event()
+        self._calls = CompareCalls(settings, triton, in_flight=in_flight, clock=clock)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._call: TritonHttp | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._state, self._detail = ComparisonState.IDLE, "nothing was compared yet"
         self._stable: str | None = None
@@ -111,7 +107,7 @@ class CompareDesk:
         """
         head, payload = split_sample(data)
         with self._lock:
-            if self._state is ComparisonState.RUNNING or self._stop.is_set():
+            if self._state is ComparisonState.RUNNING or self._calls.stopped:
                 raise OperationFailed("a comparison is running", remedy="wait until GET /compare says it has ended")
             if head.digest != self._stable:
                 self._result, self.files = None, {}
@@ -120,11 +116,22 @@ class CompareDesk:
             self._thread = threading.Thread(target=self._run, args=(head, payload, limits), name="compare", daemon=True)
             self._thread.start()
 
+    def with_errors(self, groups: list[Rows]) -> tuple[list[Rows], str]:
+        """The rows with this revision's own reconstruction errors, and why they have none; in the caller's thread."""
+        contract = self._source.manifest.contract
+        output = error_output(contract)
+        if output is None or not groups:
+            return groups, ""
+        score = contract.operations[Operation.SCORE]
+        try:
+            found = self._calls.ask(score, output, groups, most_seconds=MOST_SCORING_SECONDS)
+        except (CallFailed, Stopped, TritonUnreachable, TritonRefused) as error:
+            return groups, f"live inputs come without reconstruction errors: {str(error) or 'the tap stops'}"
+        return [replace(rows, errors=errors[:, 0]) for rows, errors in zip(groups, found, strict=True)], ""
+
     def stop(self) -> None:
         """Gives up whatever is under way."""
-        self._stop.set()
-        if (call := self._call) is not None:
-            call.abort()
+        self._calls.stop()
         if (process := self._process) is not None:
             process.kill()
         thread = self._thread
@@ -139,7 +146,7 @@ class CompareDesk:
             state, detail = ComparisonState.DONE, _told(finished.result)
         except Stopped:
             detail = "the tap stops"
-        except (_Incomparable, TritonUnreachable, TritonRefused) as error:
+        except (_Incomparable, CallFailed, TritonUnreachable, TritonRefused) as error:
             detail = str(error)
         except Exception as error:
             log.exception("comparison failed")
@@ -155,7 +162,9 @@ class CompareDesk:
         groups = different(unpacked(head, payload))
         if not groups:
             raise _Incomparable("the sample holds no inputs")
-        new = self._embedded(groups)
+        encode = manifest.contract.operations[Operation.ENCODE]
+        new = np.concatenate(self._calls.ask(encode, encode.outputs[0], groups, most_seconds=MOST_SECONDS))
+        scored, errors = self._scored(head, groups) or (None, np.empty((2, 0), np.float32))
         old = np.concatenate([rows.embeddings for rows in groups])
         is_golden = np.concatenate([[rows.source is InputSource.GOLDEN] * len(rows.embeddings) for rows in groups])
         # Where stable's are not finite either, nobody can tell which of the two is wrong.
@@ -175,50 +184,47 @@ class CompareDesk:
             overlap=limits.overlap,
             recall=limits.recall,
             norm_ratio=limits.norm_ratio,
+            scored=scored,
         )
-        return self._numerics(task, old, new)
+        return self._numerics(task, (old, new, errors))
 
-    def _embedded(self, groups: list[Rows]) -> Array:
-        """What this revision's Triton makes of the inputs, float32 [rows, dimensions]."""
-        encode = self._source.manifest.contract.operations[Operation.ENCODE]
-        wanted = encode.model_copy(update={"outputs": encode.outputs[:1]})
-        name, found = encode.outputs[0].name, []
-        until_s = self._clock() + MOST_SECONDS
-        patience_s = self._clock() + self._settings.postpone_seconds
-        with TritonHttp(self._triton, silence_seconds=self._settings.timeout_seconds) as triton:
-            self._call = triton
-            most = int(triton.model_config(encode.model).get("max_batch_size", 0)) or _MOST_ROWS_PER_CALL
-            size = min(most, _MOST_ROWS_PER_CALL)
-            for rows in groups:
-                for start in range(0, len(rows.embeddings), size):
-                    self._give_way(patience_s)
-                    if self._clock() > until_s:
-                        raise _Incomparable(f"embedding the inputs took longer than {MOST_SECONDS:g} s")
-                    inputs = {key: array[start : start + size] for key, array in rows.inputs.items()}
-                    answer = infer(triton, wanted, inputs, mark="compare").get(name)
-                    expected = len(next(iter(inputs.values())))
-                    if answer is None or answer.ndim != 2 or len(answer) != expected:
-                        raise _Incomparable(f"the answer of {encode.model} has no {name} [{expected}, dimensions]")
-                    found.append(answer.astype(np.float32))
-        if len({answer.shape[1] for answer in found}) > 1:
-            raise _Incomparable("this revision's embeddings have several lengths")
-        return np.concatenate(found)
+    def _scored(self, head: SampleHead, groups: list[Rows]) -> tuple[Scored, Array] | None:
+        """What the errors of both are on the same inputs, and how far beyond the unavoidable: float32 [2, inputs]; None
+        where they mean different things, or one of the two has none.
+        """
+        contract = self._source.manifest.contract
+        output, kind = error_output(contract), contract.reconstruction_error
+        told = [rows for rows in groups if rows.errors is not None and np.isfinite(rows.errors).any()]
+        if output is None or kind is None or kind is not head.reconstruction_error or not told:
+            return None
+        score = contract.operations[Operation.SCORE]
+        found = self._calls.ask(score, output, told, most_seconds=MOST_SECONDS)
+        old = np.concatenate([rows.errors for rows in told if rows.errors is not None])
+        new = np.concatenate(found)[:, 0].astype(np.float64)
+        kept = np.isfinite(old) & np.isfinite(new)
+        ends = np.cumsum([len(rows.embeddings) for rows in told])[:-1]
+        name = score.inputs[0].name
+        inputs = [rows.inputs[name][mine] for rows, mine in zip(told, np.split(kept, ends), strict=True) if mine.any()]
+        lost = int((np.isfinite(old) & ~np.isfinite(new)).sum())
+        old, new = old[kept], new[kept]
+        floor, far = (np.concatenate([np.empty(0), *(of(kind, each) for each in inputs)]) for of in _LIMITS)
+        scored = Scored(
+            inputs=len(old),
+            not_finite=lost,
+            stable=_mean(old),
+            candidate=_mean(new),
+            unavoidable=_mean(floor),
+            negligible=NEGLIGIBLE * _mean(far),
+        )
+        return scored, np.stack([old - floor, new - floor]).astype(np.float32)
 
-    def _give_way(self, patience_s: float) -> None:
-        """Waits for users to leave room, but not beyond a time of the clock."""
-        while self._in_flight() > self._settings.in_flight_limit and self._clock() < patience_s:
-            if self._stop.wait(_LOOK_SECONDS):
-                raise Stopped
-        if self._stop.is_set():
-            raise Stopped
-
-    def _numerics(self, task: Task, old: Array, new: Array) -> tuple[Finished, dict[str, bytes]]:
+    def _numerics(self, task: Task, arrays: Sequence[Array]) -> tuple[Finished, dict[str, bytes]]:
         command = bound_to_parent([sys.executable, "-m", "latentry_serving.tap.compare_worker"], os.getpid())
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=child_environment()
         ) as process:
             self._process = process
-            data = b"".join((task.model_dump_json().encode(), b"\n", old.tobytes(), new.tobytes()))
+            data = b"".join((task.model_dump_json().encode(), b"\n", *(array.tobytes() for array in arrays)))
             try:
                 with suppress(BrokenPipeError):
                     out, told = process.communicate(data, timeout=_MOST_NUMERICS_SECONDS)
@@ -227,7 +233,7 @@ class CompareDesk:
             finally:
                 process.kill()
                 self._process = None
-        if self._stop.is_set():
+        if self._calls.stopped:
             raise Stopped
         if process.returncode == INCOMPARABLE:
             raise _Incomparable(f"the embeddings cannot be compared: {told.decode(errors='replace')}")
@@ -246,6 +252,11 @@ def _told(result: ComparisonResult) -> str:
         return told
     inputs = result.pairs + result.not_finite
     return f"{told}; {result.not_finite} of {inputs} embeddings of this revision hold NaN or infinity"
+
+
+def _mean(values: Array) -> float:
+    """0 of none."""
+    return float(values.mean()) if len(values) else 0.0
 
 
 class _Incomparable(Exception):

@@ -18,8 +18,8 @@ from latentry_serving.contract.comparison import (
     SampleInput,
     group_bytes,
 )
-from latentry_serving.contract.manifest import BundleManifest, Contract, Datatype, OperationContract
-from latentry_serving.contract.operations import Operation
+from latentry_serving.contract.manifest import BundleManifest, Contract, Datatype, OperationContract, TensorSpec
+from latentry_serving.contract.operations import RECONSTRUCTION_ERROR, Operation
 from latentry_serving.tap.analysis_decode import Sample
 
 _KEY_BYTES = 16
@@ -48,11 +48,13 @@ class Rows:
     Attributes:
         inputs: name -> [rows, ...].
         embeddings: float32 [rows, dimensions], of the version that the sample is from.
+        errors: float64 [rows], its reconstruction errors, NaN where one is not known; None without any.
     """
 
     source: InputSource
     inputs: Mapping[str, Array]
     embeddings: Array
+    errors: Array | None = None
 
 
 class RecentRows:
@@ -150,7 +152,34 @@ def golden_rows(folder: Path, manifest: BundleManifest, *, most_bytes: int) -> R
     rows = min(len(embeddings), MOST_ROWS // 2, most_bytes // max(1, row_bytes))
     if rows < 2:
         return None
-    return Rows(InputSource.GOLDEN, {name: array[:rows] for name, array in inputs.items()}, embeddings[:rows])
+    errors = _golden_errors(folder, manifest, inputs)
+    return Rows(
+        InputSource.GOLDEN,
+        {name: array[:rows] for name, array in inputs.items()},
+        embeddings[:rows],
+        errors[:rows] if errors is not None else None,
+    )
+
+
+def error_output(contract: Contract) -> TensorSpec | None:
+    """Where score tells the reconstruction error of what encode takes; None where nothing does, or nobody knows what it
+    means."""
+    score, encode = contract.operations.get(Operation.SCORE), contract.operations[Operation.ENCODE]
+    if score is None or score.inputs != encode.inputs or contract.reconstruction_error is None:
+        return None
+    return next((tensor for tensor in score.outputs if tensor.name == RECONSTRUCTION_ERROR), None)
+
+
+def _golden_errors(folder: Path, manifest: BundleManifest, inputs: Mapping[str, Array]) -> Array | None:
+    """The recorded reconstruction errors of these inputs, float64 [rows]; None where they were recorded with others."""
+    score, output = manifest.contract.operations.get(Operation.SCORE), error_output(manifest.contract)
+    if score is None or output is None:
+        return None
+    given = load_golden(folder, Operation.SCORE, "inputs", score.inputs)
+    found = load_golden(folder, Operation.SCORE, "outputs", (output,))[output.name].reshape(-1).astype(np.float64)
+    rows = len(next(iter(inputs.values())))
+    alike = all(np.array_equal(given[name], array) for name, array in inputs.items())
+    return found if alike and len(found) == rows else None
 
 
 def described(rows: Rows, encode: OperationContract) -> SampleGroup:
@@ -161,6 +190,9 @@ def described(rows: Rows, encode: OperationContract) -> SampleGroup:
         inputs=tuple(
             SampleInput(name=t.name, datatype=t.datatype, shape=rows.inputs[t.name].shape[1:]) for t in encode.inputs
         ),
+        reconstruction_errors=()
+        if rows.errors is None
+        else tuple(float(error) if np.isfinite(error) else None for error in rows.errors),
     )
 
 
@@ -185,7 +217,9 @@ def unpacked(head: SampleHead, data: memoryview) -> list[Rows]:
             inputs[tensor.name] = array.reshape(group.rows, *tensor.shape)
             start += array.nbytes
         embeddings = np.frombuffer(part, "<f4", offset=start).reshape(group.rows, head.dimensions)
-        found.append(Rows(group.source, inputs, embeddings))
+        told = group.reconstruction_errors
+        errors = np.array([np.nan if error is None else error for error in told]) if told else None
+        found.append(Rows(group.source, inputs, embeddings, errors))
     return found
 
 
@@ -202,7 +236,8 @@ def different(groups: Iterable[Rows]) -> list[Rows]:
                 chosen.append(row)
         if chosen:
             inputs = {name: array[chosen] for name, array in rows.inputs.items()}
-            found.append(Rows(rows.source, inputs, rows.embeddings[chosen]))
+            errors = rows.errors[chosen] if rows.errors is not None else None
+            found.append(Rows(rows.source, inputs, rows.embeddings[chosen], errors))
     return found
 
 

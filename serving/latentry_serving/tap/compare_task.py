@@ -8,6 +8,19 @@ INCOMPARABLE = 2
 """Exit code with a sentence for people on standard error."""
 
 
+class Scored(BaseModel):
+    """Reconstruction errors that are compared. Means are in the unit of score, of ``inputs`` rows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    inputs: int
+    not_finite: int
+    stable: float
+    candidate: float
+    unavoidable: float
+    negligible: float
+
+
 class Task(BaseModel):
     """What is compared. ``old`` and ``new`` name the versions for people."""
 
@@ -25,6 +38,7 @@ class Task(BaseModel):
     recall: float
     norm_ratio: float
     not_finite: int
+    scored: Scored | None = None
 
 
 class Finished(BaseModel):

@@ -1,8 +1,8 @@
 """One comparison in a process of its own: its numerics would hold up the traffic, its memory goes with it.
 
-``python -m latentry_serving.tap.compare_worker`` reads a task from standard input, a JSON line and the two arrays as
-float32, and writes a JSON line and the map's files to standard output. Exit code 2 with a sentence on standard error:
-the embeddings cannot be compared.
+``python -m latentry_serving.tap.compare_worker`` reads a task from standard input, a JSON line and as float32 the two
+arrays and both versions' reconstruction errors, and writes a JSON line and the map's files to standard output. Exit
+code 2 with a sentence on standard error: the embeddings cannot be compared.
 """
 
 import os
@@ -12,18 +12,22 @@ from typing import Any
 import numpy as np
 
 from latentry_serving.compare.bounds import Bounded
+from latentry_serving.compare.reconstruction import error_ratio
 from latentry_serving.compare.verdict import FEWEST_PAIRS, Comparison, Thresholds, compare
-from latentry_serving.contract.comparison import ComparisonResult, Interval
+from latentry_serving.contract.comparison import ComparisonResult, Interval, Reconstruction
 from latentry_serving.contract.errors import InvalidInput
-from latentry_serving.tap.compare_task import INCOMPARABLE, Finished, Task
+from latentry_serving.tap.compare_task import INCOMPARABLE, Finished, Scored, Task
 
 _NICE = 10
 _SEED = 0
 """The same pairs give the same answer at every look."""
 
 
-def finish(task: Task, old: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> tuple[Finished, list[bytes]]:
-    """Compares [rows, old dimensions] with [rows, new dimensions].
+_Array = np.ndarray[Any, Any]
+
+
+def finish(task: Task, old: _Array, new: _Array, errors: _Array) -> tuple[Finished, list[bytes]]:
+    """Compares [rows, old dimensions] with [rows, new dimensions], and errors [2, scored inputs], old and new.
 
     Raises:
         InvalidInput: too many rows, or values that are not finite.
@@ -31,11 +35,18 @@ def finish(task: Task, old: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> 
     limits = Thresholds(cosine=task.cosine, overlap=task.overlap, recall=task.recall, norm_ratio=task.norm_ratio)
     found = compare(old, new, np.random.default_rng(_SEED), limits)
     files = found.map.to_files(old=task.old, new=task.new) if found.map is not None else {}
-    result = _result(task, found, len(files.get("map.npy", b"")))
+    reconstruction = _reconstruction(task.scored, errors) if task.scored is not None else None
+    result = _result(task, found, reconstruction, len(files.get("map.npy", b"")))
     return Finished(result=result, files={name: len(data) for name, data in files.items()}), list(files.values())
 
 
-def _result(task: Task, found: Comparison, map_bytes: int) -> ComparisonResult:
+def _reconstruction(scored: Scored, errors: _Array) -> Reconstruction:
+    old, new = errors.astype(np.float64)
+    ratio = error_ratio(old, new, scored.negligible, np.random.default_rng(_SEED))
+    return Reconstruction(**scored.model_dump(exclude={"negligible"}), ratio=_interval(ratio))
+
+
+def _result(task: Task, found: Comparison, reconstruction: Reconstruction | None, map_bytes: int) -> ComparisonResult:
     return ComparisonResult(
         pairs=found.pairs,
         golden=task.golden,
@@ -49,6 +60,7 @@ def _result(task: Task, found: Comparison, map_bytes: int) -> ComparisonResult:
         not_finite=task.not_finite,
         aligned_recall=_interval(found.aligned_recall) if found.aligned_recall is not None else None,
         space=found.space,
+        reconstruction=reconstruction,
         map_bytes=map_bytes,
         notes=list(found.notes),
     )
@@ -63,11 +75,14 @@ def main() -> int:
     os.nice(_NICE)
     task = Task.model_validate_json(sys.stdin.buffer.readline())
     values = np.frombuffer(sys.stdin.buffer.read(), "<f4")
-    cut = task.rows * task.old_dimensions
-    old = values[:cut].reshape(task.rows, task.old_dimensions)
-    new = values[cut:].reshape(task.rows, task.new_dimensions)
+    old, new, errors = np.split(values, np.cumsum([task.rows * task.old_dimensions, task.rows * task.new_dimensions]))
     try:
-        finished, files = finish(task, old, new)
+        finished, files = finish(
+            task,
+            old.reshape(task.rows, task.old_dimensions),
+            new.reshape(task.rows, task.new_dimensions),
+            errors.reshape(2, -1),
+        )
     except InvalidInput as error:
         sys.stderr.write("; ".join(f"{problem.path}: {problem.problem}" for problem in error.problems))
         return INCOMPARABLE

@@ -22,6 +22,7 @@ from latentry_serving.contract.manifest import (
     Golden,
     OperationContract,
     Provenance,
+    ReconstructionError,
     TensorSpec,
 )
 from latentry_serving.contract.operations import Family, Operation
@@ -137,6 +138,45 @@ def test_embeddings_that_are_not_finite_are_left_out_and_counted() -> None:
     rows = RecentRows(CONTRACT, most_rows=100, most_bytes=10**6)
     rows.add(sample(numbered(1, 2, 3), np.array([[1, 1, 1], [np.nan, 1, 1], [1, np.inf, 1]], np.float32)))
     assert (len(rows), rows.not_finite) == (1, 2)
+
+
+ERRORS = [0.5, 0.1, float("nan")]
+
+
+def test_errors_travel_with_their_rows() -> None:
+    scored = Rows(InputSource.LIVE, sample_inputs(1, 2, 1), numbered(1, 2, 1, width=3), np.array(ERRORS))
+    head, data = split_sample(packed([*some_groups(), scored]))
+    assert head.groups[-1].reconstruction_errors == (0.5, 0.1, None)
+    *others, back = unpacked(head, data)
+    assert [rows.errors for rows in others] == [None, None]
+    assert np.array_equal(back.errors, ERRORS, equal_nan=True)
+    (once,) = different([back])
+    assert once.errors.tolist() == [0.5, 0.1]
+
+
+def sample_inputs(*numbers: float) -> dict[str, np.ndarray]:
+    return {"x": numbered(*numbers), "mask": np.ones((len(numbers), 2), bool)}
+
+
+def test_golden_errors_are_those_that_were_recorded_for_these_inputs(tmp_path) -> None:
+    error = TensorSpec(name="reconstruction_error", datatype=Datatype.FP32, shape=(1,))
+    score = OperationContract(model="m_score", inputs=(X, M), outputs=(error,))
+    operations = {Operation.ENCODE: ENCODE, Operation.SCORE: score}
+
+    def errors(inputs: dict[str, np.ndarray], **contract: object) -> list[float] | None:
+        update = {"operations": operations, "reconstruction_error": ReconstructionError.MEAN_SQUARED} | contract
+        manifest = MANIFEST.model_copy(update={"contract": CONTRACT.model_copy(update=update)})
+        save_golden(tmp_path, Operation.ENCODE, sample_inputs(1, 2, 3), {"y": numbered(1, 2, 3, width=3)})
+        save_golden(tmp_path, Operation.SCORE, inputs, {error.name: np.array([[0.5], [1.5], [2.5]], np.float32)})
+        found = golden_rows(tmp_path, manifest, most_bytes=2 * ROW_BYTES).errors
+        return found.tolist() if found is not None else None
+
+    assert errors(sample_inputs(1, 2, 3)) == [0.5, 1.5]
+    assert errors(sample_inputs(1, 2, 4)) is None
+    assert errors(sample_inputs(1, 2, 3), reconstruction_error=None) is None
+    other = score.model_copy(update={"inputs": (M, X)})
+    assert errors(sample_inputs(1, 2, 3), operations=operations | {Operation.SCORE: other}) is None
+    assert errors(sample_inputs(1, 2, 3), operations={Operation.ENCODE: ENCODE}) is None
 
 
 def packed(groups: list[Rows]) -> bytes:
