@@ -8,6 +8,8 @@ from typing import Annotated, Any, Protocol
 import typer
 
 from latentry_operator.plan.rollout.facts import Verb
+from latentry_operator.plan.rollout.reasons import RolloutReason
+from latentry_serving.contract.errors import InvalidInput, OperationFailed
 
 app = typer.Typer(no_args_is_help=True, help="Follow, pause, promote or undo the rollout of a model.")
 
@@ -23,9 +25,18 @@ _HELP = {
 Name = Annotated[str, typer.Argument(help="The LatentModel's name.")]
 RunDir = Annotated[Path, typer.Option(help="Run folder of the `latentry up` that serves it on this machine.")]
 Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="Of the LatentModel in a cluster; asks no `latentry up`.")
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Of the LatentModel in a cluster; left out: that of the kubeconfig's context. Asks no `latentry up`.",
+        show_default=False,
+    ),
 ]
-Kubeconfig = Annotated[Path | None, typer.Option(help="Credentials for the cluster.", show_default=False)]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(help="Credentials for the cluster; left out: KUBECONFIG or ~/.kube/config.", show_default=False),
+]
 Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig.", show_default=False)]
 RUN_DIR = Path(".latentry/run")
 
@@ -73,20 +84,19 @@ def target(
     kubeconfig: Path | None = None,
     context: str | None = None,
 ) -> Target:
-    """Who is asked: `latentry up` of this folder where it serves the model and no cluster is named.
-
-    Raises:
-        OperationFailed: nobody here serves the model, and there are no credentials for a cluster.
-    """
+    """Who is asked: `latentry up` of this folder where it serves the model and no cluster is named."""
     local = LocalTarget(run_dir / name)
-    if not (namespace or kubeconfig or context) and local.serves():
+    named = namespace or kubeconfig or context
+    if not named and local.serves():
         return local
     from latentry_operator.kube.rollout_command import ClusterTarget
     from latentry_operator.settings import load_settings
 
     given: dict[str, Any] = {"kubeconfig": kubeconfig, "context": context}
-    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
-    return ClusterTarget(name, namespace or "default", settings)
+    # Not through load_settings, where the environment takes precedence.
+    settings = load_settings().model_copy(update={name: value for name, value in given.items() if value is not None})
+    cluster = ClusterTarget(name, namespace, settings)
+    return cluster if named else Elsewhere(cluster, run_dir / name)
 
 
 class LocalTarget:
@@ -111,12 +121,45 @@ class LocalTarget:
 
     def command(self, verb: Verb) -> str:
         """What came of a command, and where the rollout stands."""
-        return text(self._ask(verb.value))
+        answer = self._ask(verb.value)
+        for happening in (answer["rollout"] or {}).get("happenings", ()):
+            if happening["reason"] == RolloutReason.COMMAND_IGNORED and happening["message"] in answer["said"]:
+                remedy = "nothing was changed; `latentry rollout status` tells where it stands"
+                raise OperationFailed(happening["message"], remedy=remedy)
+        return text(answer)
 
     def _ask(self, what: str) -> dict[str, Any]:
         from latentry_operator.local.control import ask
 
         return ask(self._run_dir, what)
+
+
+class Elsewhere:
+    """A cluster that is asked because no `latentry up` serves the model here."""
+
+    def __init__(self, cluster: Target, run_dir: Path) -> None:
+        """
+        Args:
+            run_dir: where a `latentry up` would have been found.
+        """
+        self._cluster = cluster
+        self._run_dir = run_dir
+
+    def status(self) -> str:
+        """Where the rollout stands."""
+        return self._told(self._cluster.status)
+
+    def command(self, verb: Verb) -> str:
+        """What came of a command."""
+        return self._told(lambda: self._cluster.command(verb))
+
+    def _told(self, ask: Callable[[], str]) -> str:
+        try:
+            return ask()
+        except InvalidInput as error:
+            problem = f"no `latentry up` serves from {self._run_dir}, and no cluster can be asked"
+            remedy = "start `latentry up` or give its --run-dir; or name a kubeconfig"
+            raise OperationFailed(problem, remedy=remedy, details=str(error)) from error
 
 
 def text(answer: dict[str, Any]) -> str:

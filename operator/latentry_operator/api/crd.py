@@ -33,12 +33,20 @@ _MODEL_COLUMNS = [
     _column("VERSION", ".status.stable.version", description="Bundle version that carries the traffic."),
     _column("READY", _condition(ConditionType.AVAILABLE), description="Whether requests get answers."),
     _column("ROLLOUT", _condition(ConditionType.PROGRESSING, "reason"), description="What the latest change is doing."),
+    _column("SHARE", ".status.candidate.weight", kind="integer", description="The candidate's percent of the traffic."),
     _column("DRIFT", _condition(ConditionType.DRIFTING), description="Whether live traffic differs from the profile."),
     _column("SLO", _condition(ConditionType.SLO_MET), description="Whether all objectives are kept."),
     _AGE,
     _column("REVISION", ".status.stable.revision", wide=True, description="Revision that carries the traffic."),
+    _column("CANDIDATE", ".status.candidate.revision", wide=True, description="Revision on trial."),
     _column("WORKLOAD", ".status.workload", wide=True, description="What runs the pods."),
     _column("POOL", ".spec.placement.gpuPool", wide=True, description="GPU pool; empty on CPU."),
+    _column(
+        "STATE",
+        _condition(ConditionType.PROGRESSING, "message"),
+        wide=True,
+        description="Where the latest change stands: what is waited for, and what is next.",
+    ),
 ]
 _POOL_COLUMNS = [
     _column("RESOURCE", ".spec.resourceName", description="Resource under which devices are counted."),

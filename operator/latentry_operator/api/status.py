@@ -166,7 +166,11 @@ class RolloutStatus(ApiModel):
     rejected_message: Story | None = None
     """Why, as a sentence. Left out: none was."""
     command: Sentence | None = None
-    """The last command that was carried out. Left out: none."""
+    """The last command that was looked at. Left out: none."""
+    command_reason: Word | None = None
+    """What came of it, as one documented CamelCase word; CommandIgnored: nothing to act on. Left out: no command."""
+    command_message: Story | None = None
+    """The same as a sentence. Left out: no command."""
 
 
 class ModelAddress(ApiModel):

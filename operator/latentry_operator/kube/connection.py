@@ -8,11 +8,14 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
+from yaml import YAMLError
 
 from latentry_serving.contract.errors import InvalidInput
 
 _READ_BUFFER = 2**18
 _CONNECT_SECONDS = 5.0
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_REMEDY = "name a kubeconfig file (--kubeconfig or KUBECONFIG) and one of its contexts, or run in a pod with an account"
 
 
 class Connection:
@@ -27,6 +30,8 @@ class Connection:
         self._connections = connections
         self._configuration = Configuration()
         self._session: aiohttp.ClientSession | None = None
+        self.namespace = "default"
+        """That of the context or of the pod, as kubectl would take it; known once it is open."""
 
     @property
     def host(self) -> str:
@@ -89,17 +94,29 @@ class Connection:
         configuration = Configuration()
         file = str(self._kubeconfig) if self._kubeconfig else KUBE_CONFIG_DEFAULT_LOCATION
         try:
-            if self._kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+            if self._kubeconfig is None and self._context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-            else:
-                await load_kube_config(  # type: ignore[no-untyped-call]
-                    config_file=file, context=self._context, client_configuration=configuration, persist_config=False
-                )
-        except (ConfigException, OSError) as error:
-            raise InvalidInput.one(
-                "credentials",
-                path="kubeconfig",
-                problem=f"{file}: {error}",
-                remedy="name a kubeconfig file and one of its contexts, or run in a pod with a service account",
-            ) from error
+                self.namespace = _own_namespace()
+                return configuration
+            if not _exists(file):
+                raise _unusable(file, "there is no such file")
+            loader = await load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=file, context=self._context, client_configuration=configuration, persist_config=False
+            )
+            self.namespace = loader.current_context["context"].get("namespace") or "default"
+        except (ConfigException, OSError, YAMLError) as error:
+            raise _unusable(file, str(error)) from error
         return configuration
+
+
+def _own_namespace() -> str:
+    return _POD_NAMESPACE.read_text(encoding="utf-8").strip()
+
+
+def _exists(files: str) -> bool:
+    """Whether one of the files is there that KUBECONFIG names."""
+    return any(Path(file).expanduser().exists() for file in files.split(os.pathsep))
+
+
+def _unusable(file: str, problem: str) -> InvalidInput:
+    return InvalidInput.one("credentials", path="kubeconfig", problem=f"{file}: {problem}", remedy=_REMEDY)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from latentry_operator.api.status import GateVerdict, RolloutStatus
 from latentry_operator.plan.rollout.gates import GateResult
 from latentry_operator.plan.rollout.reasons import RolloutReason
-from latentry_operator.plan.rollout.state import Held, Leaving, Phase, Rejection, RolloutState
+from latentry_operator.plan.rollout.state import Answered, Held, Leaving, Phase, Rejection, RolloutState
 
 
 def rollout_status(state: RolloutState) -> RolloutStatus:
     """The state as it stands in the status."""
-    held, leaving, rejection = state.held, state.leaving, state.rejection
+    held, leaving, rejection, answered = state.held, state.leaving, state.rejection, state.answered
     return RolloutStatus(
         phase=state.phase,
         stable=state.stable or None,
@@ -39,6 +39,8 @@ def rollout_status(state: RolloutState) -> RolloutStatus:
         rejected_reason=rejection.reason if rejection else None,
         rejected_message=rejection.message if rejection else None,
         command=state.command or None,
+        command_reason=answered.reason if answered else None,
+        command_message=answered.message if answered else None,
     )
 
 
@@ -74,6 +76,9 @@ def _state(status: RolloutStatus) -> RolloutState:
     if status.rejected and status.rejected_reason:
         reason = RolloutReason(status.rejected_reason)
         rejection = Rejection(status.rejected, status.rejected_policy or "", reason, status.rejected_message or "")
+    answered = None
+    if status.command_reason:
+        answered = Answered(RolloutReason(status.command_reason), status.command_message or "")
     return RolloutState(
         phase=Phase(status.phase),
         stable=status.stable or "",
@@ -94,6 +99,7 @@ def _state(status: RolloutStatus) -> RolloutState:
         leaving=leaving,
         rejection=rejection,
         command=status.command or "",
+        answered=answered,
     )
 
 

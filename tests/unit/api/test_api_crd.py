@@ -149,7 +149,7 @@ def test_names_and_subresources() -> None:
 def test_columns() -> None:
     columns = CRDS["LatentModel"]["spec"]["versions"][0]["additionalPrinterColumns"]
     shown = [column["name"] for column in columns if not column.get("priority")]
-    assert shown == ["FAMILY", "VERSION", "READY", "ROLLOUT", "DRIFT", "SLO", "AGE"]
+    assert shown == ["FAMILY", "VERSION", "READY", "ROLLOUT", "SHARE", "DRIFT", "SLO", "AGE"]
 
 
 @pytest.mark.parametrize("kind", CRDS)

@@ -2,14 +2,15 @@
 
 import asyncio
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from latentry_operator.local.control import CONTROL_SOCKET, ControlServer, ask, listens, socket_path
-from latentry_operator.local.snapshot import Phase, RevisionView, RolloutView, Snapshot, VerdictView
+from latentry_operator.local.snapshot import HappeningView, Phase, RevisionView, RolloutView, Snapshot, VerdictView
 from latentry_operator.plan.rollout.facts import Verb
-from latentry_operator.rollout_cli import text
+from latentry_operator.rollout_cli import LocalTarget, text
 from latentry_serving.contract.errors import OperationFailed
 
 ROLLOUT = RolloutView(
@@ -62,6 +63,16 @@ async def test_commands_are_carried_out_and_answered(tmp_path: Path) -> None:
         "edit       refused: m.yaml: 1 problem",
     ]
     assert not (tmp_path / CONTROL_SOCKET).exists()
+
+
+async def test_a_command_with_nothing_to_act_on_fails(tmp_path: Path) -> None:
+    model = Model()
+    ignored = HappeningView(1.0, "Warning", "CommandIgnored", "undo is done")
+    model.snapshot = replace(model.snapshot, rollout=replace(ROLLOUT, happenings=(ignored,)))
+    async with ControlServer(tmp_path, model):
+        with pytest.raises(OperationFailed, match="undo is done; nothing was changed"):
+            await asyncio.to_thread(LocalTarget(tmp_path).command, Verb.UNDO)
+        assert "pause is done" in await asyncio.to_thread(LocalTarget(tmp_path).command, Verb.PAUSE)
 
 
 async def test_a_socket_that_was_left_over_is_nobody_and_is_replaced(tmp_path: Path) -> None:

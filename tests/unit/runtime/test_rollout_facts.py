@@ -7,7 +7,7 @@ import pytest
 
 from latentry_operator.kube.kinds import DEPLOYMENT, GRPC_ROUTE, HTTP_ROUTE, LATENT_MODEL, SERVICE, Kind, Obj
 from latentry_operator.kube.records import ChildReader, Owner, Stored
-from latentry_operator.kube.rollout_command import again, story
+from latentry_operator.kube.rollout_command import again
 from latentry_operator.plan.rollout.facts import Verb
 from latentry_operator.rollout_cli import target
 from latentry_operator.runtime.observe import Seen, traffic_of
@@ -88,24 +88,12 @@ def test_the_same_command_again_is_another_text() -> None:
     assert again(Verb.PAUSE, "resume:by-hand", "") == "pause:2"
 
 
-def test_the_story_of_a_status() -> None:
-    gate = {"gate": "golden", "verdict": "Fail", "reason": "GoldenMissed", "message": "3 of 8 values are off"}
-    status = {
-        "stable": {"revision": "tiny-a", "version": "7"},
-        "candidate": {"revision": "tiny-b", "weight": 5, "verdicts": [gate]},
-        "rollout": {"previous": "tiny-0"},
-        "conditions": [{"type": "Progressing", "reason": "Stepping", "message": "at 5 %"}],
-    }
-    assert story({"status": status}).splitlines() == [
-        "stable     tiny-a, version 7",
-        "candidate  tiny-b, version not told yet, 5 % of the traffic",
-        "previous   tiny-0",
-        "state      Stepping: at 5 %",
-        "gate       golden Fail (GoldenMissed): 3 of 8 values are off",
-    ]
-    assert story({}) == "the operator has not looked at it yet"
-
-
 def test_without_a_latentry_up_the_cluster_is_asked(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="kubeconfig"):
+    with pytest.raises(InvalidInput, match="none: there is no such file"):
         target("tiny", tmp_path, kubeconfig=tmp_path / "none").status()
+
+
+def test_a_flag_wins_over_the_operators_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LATENTRY_OPERATOR_KUBECONFIG", str(tmp_path / "operators"))
+    with pytest.raises(InvalidInput, match="mine: there is no such file"):
+        target("tiny", tmp_path, kubeconfig=tmp_path / "mine").status()

@@ -14,23 +14,13 @@ from typing import Any
 
 import pytest
 from kube import HANG, READY, Api, ControlPlane, Kind, Obj, StandIn, kinds
+from routed_rollouts import GATEWAY, GRPC_ROUTE, HTTP_ROUTE, UNWATCHED, Judge, route_weights
 
-from latentry_operator.plan.cluster import ClusterPlan
-from latentry_operator.plan.rollout.facts import Evidence, GoldenFacts, ProbeResult
-from latentry_operator.plan.rollout.state import RolloutState
-from latentry_operator.runtime.observe import Seen
 from latentry_operator.runtime.operator import Operator
 from latentry_operator.runtime.rollout_evidence import EvidenceReader
 
 Make = Callable[..., Obj]
-HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
-GRPC_ROUTE = Kind("gateway.networking.k8s.io/v1", "GRPCRoute", "grpcroutes")
-GATEWAY = {
-    "parentRefs": [{"name": "shared"}],
-    "hostnames": ["tiny.example.com"],
-    "grpcHostnames": ["tiny-grpc.example.com"],
-}
-GATES = {"compatibility": {"enabled": False}, "slo": False, "drift": False}
+GATES = UNWATCHED | {"slo": False}
 CANARY = {
     "strategy": "Canary",
     "steps": [{"weight": 10, "for": "2s"}, {"weight": 50, "for": "2s"}],
@@ -44,30 +34,6 @@ SETTLE_SECONDS = 1.0
 """The status tells of a decision before its objects are written, and a watch comes after them."""
 REVISION = "latentry.dev/revision"
 ANNOTATION = "latentry.dev/rollout"
-
-
-@dataclass
-class Judge:
-    """What the taps of candidates say."""
-
-    golden: ProbeResult = ProbeResult.PASSED
-    fails_at: int = -1
-    """The candidate's share, percent, from which on its golden outputs are missed."""
-
-    async def read(
-        self, _: Any, seen: Seen, plan: ClusterPlan, state: RolloutState | None, shares: Mapping[str, int]
-    ) -> Evidence:
-        if state is None:
-            return Evidence()
-        fails = 0 <= self.fails_at <= state.weight
-        result = ProbeResult.FAILED if fails else self.golden
-        return Evidence(
-            stage=state.stage,
-            changes=(),
-            stable_space="a",
-            candidate_space="a",
-            golden=(GoldenFacts("encode", result, "3 of 8 values are off by up to 0.4"),),
-        )
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +79,7 @@ class Story:
         if kind is kinds.service:
             self._selected = found["spec"]["selector"][REVISION]
         else:
-            self._weights = {} if change == "DELETED" else _weights(found)
+            self._weights = {} if change == "DELETED" else route_weights(found)
         if self._selected and (not self.states or self.states[-1] != (self._weights, self._selected)):
             self.states.append((self._weights, self._selected))
 
@@ -131,14 +97,14 @@ class Story:
             if route is not None:
                 self._check(route, services, ready)
         if wanted:
-            self.replicas.append((_weights(routes[0]) if routes[0] is not None else {}, wanted))
+            self.replicas.append((route_weights(routes[0]) if routes[0] is not None else {}, wanted))
 
     def _check(self, route: Obj, services: Collection[str], ready: Mapping[str, int]) -> None:
         (rule,) = route["spec"]["rules"]
         for backend in rule["backendRefs"]:
             if backend["name"] not in services:
                 self.wrong.append(f"{route['kind']} names {backend['name']}, which is not there")
-        weights = _weights(route)
+        weights = route_weights(route)
         for revision, weight in weights.items():
             if len(weights) > 1 and not ready.get(revision):
                 self.wrong.append(f"{weight} % go to {revision}, of which nothing answers")
@@ -151,12 +117,6 @@ class Story:
             if not found or found[-1] != shares:
                 found.append(shares)
         return found
-
-
-def _weights(route: Obj) -> dict[str, int]:
-    """Revision -> share. Backends are the revisions' own Services."""
-    (rule,) = route["spec"]["rules"]
-    return {backend["name"].removesuffix("-route"): backend["weight"] for backend in rule["backendRefs"]}
 
 
 @asynccontextmanager

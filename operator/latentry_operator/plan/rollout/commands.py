@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from latentry_operator.plan.rollout.facts import Verb
 from latentry_operator.plan.rollout.policy import FULL
 from latentry_operator.plan.rollout.reasons import RolloutReason
-from latentry_operator.plan.rollout.state import Leaving, Phase, Rejection
+from latentry_operator.plan.rollout.state import Answered, Leaving, Phase, Rejection
 from latentry_operator.plan.rollout.turn import Turn
 
 
@@ -14,9 +14,11 @@ def obey(turn: Turn) -> bool:
     command = turn.facts.command
     if command is None or command.text == turn.state.command:
         return False
-    turn.set(command=command.text)
+    told = len(turn.told)
     if problem := _VERBS[command.verb](turn):
         turn.tell(RolloutReason.COMMAND_IGNORED, f"{command.verb}: {problem}", warning=True)
+    first = turn.told[told]
+    turn.set(command=command.text, answered=Answered(first.reason, first.message))
     return True
 
 

@@ -62,6 +62,14 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of the last command."""
+
+    reason: RolloutReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutState:
     """The machine's memory. Revisions are names, empty for none; times are observed seconds unless said otherwise.
 
@@ -79,7 +87,7 @@ class RolloutState:
         was_healthy: whether the last look found it so; only time between two such looks counts.
         forced: somebody promoted it past its gates.
         relief: the revision that carries all traffic because ``stable`` does not answer.
-        command: the last command that was carried out, in its words.
+        command: the last command that was carried out or had nothing to act on, in its words; ``answered`` says which.
     """
 
     phase: Phase = Phase.IDLE
@@ -101,6 +109,7 @@ class RolloutState:
     leaving: Leaving | None = None
     rejection: Rejection | None = None
     command: str = ""
+    answered: Answered | None = None
 
     @property
     def stage(self) -> str:

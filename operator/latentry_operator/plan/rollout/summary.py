@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from latentry_operator.api.status import Verdict
-from latentry_operator.plan.rollout.state import Phase, RolloutState
+from latentry_operator.plan.rollout.policy import FULL
+from latentry_operator.plan.rollout.state import Held, Phase, RolloutState
 from latentry_operator.plan.rollout.turn import Turn
 
 
@@ -69,16 +70,16 @@ def _on_trial(turn: Turn) -> Summary:
     state = turn.state
     where = f"revision {state.candidate} {_where(turn, state)}"
     if state.held is not None:
-        message = f"{where} is held ({state.held.reason}): {state.held.message}"
+        message = f"{where} is held ({state.held.reason}): {state.held.message}{_choice(state.held)}"
         return Summary(False, SummaryReason.HELD, message)
     if state.paused:
         return Summary(False, SummaryReason.PAUSED, f"{where} is paused; `latentry rollout resume` goes on")
-    message = f"{where}: {_waits_for(turn)}"
+    message = f"{where}: {_waits_for(turn)}; then {_next(turn)}"
     return Summary(True, SummaryReason(state.phase.value), message)
 
 
 def _where(turn: Turn, state: RolloutState) -> str:
-    if not state.step:
+    if not state.weight:
         return "without traffic"
     return f"at {state.weight} %, step {state.step} of {len(turn.policy.stages)}"
 
@@ -92,4 +93,27 @@ def _waits_for(turn: Turn) -> str:
     waiting = [f"gate {result.gate}: {result.message}" for result in turn.results if result.verdict is Verdict.WAIT]
     hold = {Phase.SHADOWING: policy.shadow}.get(state.phase, policy.stage(state.step).hold if state.weight else 0.0)
     watched = [f"watched for {state.healthy:.0f} of {hold:g} s"] if state.healthy < hold else []
-    return "; ".join(watched + waiting) or "the next step follows"
+    return "; ".join(watched + waiting) or "no gate waits"
+
+
+def _next(turn: Turn) -> str:
+    """What follows once nothing is waited for, if nothing fails."""
+    state, policy = turn.state, turn.policy
+    if state.phase is Phase.PREPARING:
+        return "its gates"
+    if state.phase is Phase.GATING and policy.shadow:
+        return "copies of requests"
+    if state.phase is Phase.WATCHING or state.forced:
+        return "it is promoted"
+    above = (stage for stage in policy.stages if stage.weight > state.weight)
+    stage = policy.stage(state.step) if state.phase is Phase.SCALING else next(above, policy.stages[-1])
+    if stage.weight < FULL:
+        return f"{stage.weight} % of the traffic"
+    return "all traffic" if stage.hold else "it is promoted"
+
+
+def _choice(held: Held) -> str:
+    """What people can do, unless the message says it."""
+    if "latentry rollout" in held.message:
+        return ""
+    return ". Decide: `latentry rollout resume` judges it anew, `promote` overrules, `abort` gives it up"
