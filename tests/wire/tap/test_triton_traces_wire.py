@@ -4,10 +4,8 @@ the tap's probes, the sampled flag (which Triton 2.51 does not read)."""
 
 import json
 import secrets
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from played_http import Answer, Call, PlayedHttp
 
 from latentry_serving.contract.triton_traces import TraceExport
 from latentry_serving.triton.process import TritonSettings
@@ -26,31 +25,23 @@ CLIENT_SPAN = "b7ad6b7169203331"
 CALL, COMPUTE = "InferRequest", "compute"
 
 
-class TritonSpans:
+class TritonSpans(PlayedHttp):
     """An OTLP receiver over HTTP for what Triton sends."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.spans: list[dict] = []
         self.services: set[str] = set()
-        receiver = self
+        self.url = f"http://{self.address}{PATH}"
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                known = self.path == PATH and self.headers["Content-Type"] == "application/json"
-                for resource in body["resourceSpans"] if known else ():
-                    attributes = {one["key"]: one["value"] for one in resource["resource"]["attributes"]}
-                    receiver.services.add(attributes["service.name"]["stringValue"])
-                    receiver.spans += [span for scope in resource["scopeSpans"] for span in scope["spans"]]
-                self.send_response(200 if known else 404)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}{PATH}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def answer(self, call: Call) -> Answer:
+        if call.path != PATH or call.headers["Content-Type"] != "application/json":
+            return Answer(status=404)
+        for resource in json.loads(call.body)["resourceSpans"]:
+            attributes = {one["key"]: one["value"] for one in resource["resource"]["attributes"]}
+            self.services.add(attributes["service.name"]["stringValue"])
+            self.spans += [span for scope in resource["scopeSpans"] for span in scope["spans"]]
+        return Answer()
 
     def of(self, trace: str) -> dict[str, dict]:
         """A trace's spans by name."""
@@ -78,10 +69,8 @@ class TapSpans(trace_service_pb2_grpc.TraceServiceServicer):
 
 @pytest.fixture(scope="module")
 def triton_spans() -> Iterator[TritonSpans]:
-    receiver = TritonSpans()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
+    with TritonSpans() as receiver:
+        yield receiver
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from played_http import Answer, Call, PlayedHttp
 
 from latentry_serving.bundle.golden import save_golden
 from latentry_serving.bundle.store import file_entries
@@ -234,52 +234,29 @@ def explicit_triton(
     triton.stop()
 
 
-class ScriptedTriton:
+class ScriptedTriton(PlayedHttp):
     """Answers golden probes at once, wrongly, and requests of users when told to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.release = threading.Event()
         self.probes: list[tuple[dict[str, str], dict]] = []
         self.waiting = 0
-        script = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._answer(200, b'{"max_batch_size": 3}')
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if "latentry-probe" not in self.headers:
-                    script.waiting += 1
-                    script.release.wait(30)
-                    self._answer(200, b"{}")
-                    return
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                script.probes.append((headers, json.loads(body[: int(headers["inference-header-content-length"])])))
-                self._answer(503, b'{"error": "too busy"}')
-
-            def _answer(self, status: int, body: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self.server.server_port}"
+    def answer(self, call: Call) -> Answer:
+        if call.method == "GET":
+            return Answer(b'{"max_batch_size": 3}')
+        if "latentry-probe" not in call.headers:
+            self.waiting += 1
+            self.release.wait(30)
+            return Answer(b"{}")
+        headers = {name.lower(): value for name, value in call.headers.items()}
+        self.probes.append((headers, json.loads(call.body[: int(headers["inference-header-content-length"])])))
+        return Answer(b'{"error": "too busy"}', 503)
 
 
 @pytest.fixture
 def scripted_triton() -> Iterator[ScriptedTriton]:
-    script = ScriptedTriton()
-    with script.server:
-        thread = threading.Thread(target=script.server.serve_forever, daemon=True)
-        thread.start()
+    with ScriptedTriton() as script:
         yield script
         script.release.set()
-        script.server.shutdown()
-        thread.join()

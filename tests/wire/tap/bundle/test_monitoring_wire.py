@@ -4,13 +4,12 @@ call, score probes go marked to Triton within their budget and give way to users
 
 import json
 import os
-import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import psutil
 import pytest
+from played_http import Answer, Call, PlayedHttp
 
 from latentry_serving.bundle.profile import BundleProfile, Health, save_profile
 from latentry_serving.bundle.store import file_entries
@@ -61,64 +60,35 @@ def profiled_bundle(tmp_path_factory):
     return folder
 
 
-class PlayedTriton:
+class PlayedTriton(PlayedHttp):
     """Answers encode with its input and score with the mean square; keeps the marks of what it was asked."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.marks: list[tuple[str, str | None]] = []
-        script = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._answer(b"{}")
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                mark = self.headers.get("latentry-probe")
-                script.marks.append((self.path.split("/")[3], mark))
-                length = int(self.headers.get("Inference-Header-Content-Length", len(body)))
-                given = json.loads(body[:length])["inputs"][0]
-                data = given.get("data") or np.frombuffer(body[length:], np.float32).tolist()
-                values = np.array(data, np.float32).reshape(-1, 4)
-                name = "latent"
-                if "score" in self.path:
-                    values, name = np.square(values).mean(axis=1, keepdims=True), "reconstruction_error"
-                output = {
-                    "name": name,
-                    "datatype": "FP32",
-                    "shape": list(values.shape),
-                    "data": values.ravel().tolist(),
-                }
-                self._answer(json.dumps({"outputs": [output]}).encode())
-
-            def _answer(self, body: bytes) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self.server.server_port}"
+    def answer(self, call: Call) -> Answer:
+        if call.method == "GET":
+            return Answer(b"{}")
+        self.marks.append((call.path.split("/")[3], call.headers["latentry-probe"]))
+        length = int(call.headers.get("Inference-Header-Content-Length", len(call.body)))
+        given = json.loads(call.body[:length])["inputs"][0]
+        data = given.get("data") or np.frombuffer(call.body[length:], np.float32).tolist()
+        values = np.array(data, np.float32).reshape(-1, 4)
+        name = "latent"
+        if "score" in call.path:
+            values, name = np.square(values).mean(axis=1, keepdims=True), "reconstruction_error"
+        output = {"name": name, "datatype": "FP32", "shape": list(values.shape), "data": values.ravel().tolist()}
+        return Answer(json.dumps({"outputs": [output]}).encode(), headers={"Content-Type": "application/json"})
 
     def count(self, model: str, mark: str | None) -> int:
         return self.marks.count((model, mark))
 
 
 @pytest.fixture
-def played_triton():
-    script = PlayedTriton()
-    with script.server:
-        thread = threading.Thread(target=script.server.serve_forever, daemon=True)
-        thread.start()
+def played_triton() -> Iterator[PlayedTriton]:
+    with PlayedTriton() as script:
         yield script
-        script.server.shutdown()
-        thread.join()
 
 
 class Watched:
