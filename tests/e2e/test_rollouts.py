@@ -1,7 +1,8 @@
 """New versions of a model on one machine: `latentry up` follows its file, on the real Triton, while users send digits.
 
 Covers: a good version (float16) gets all the traffic and no request fails; a version that renames an output never
-answers a user; a version that dies under load gives the users back. Every other kind of bad version: bench/rollouts.py.
+answers a user; nor does a collapsed one in a new embedding space, where a good one in a new space takes over; a version
+that dies under load gives the users back. Every other kind of bad version: bench/rollouts.py.
 """
 
 import time
@@ -109,6 +110,24 @@ def test_a_renamed_output_never_reaches_a_user(shop: Shop, tmp_path: Path) -> No
     assert "posterior_mean" in outcome.why
     assert outcome.during.harmed == 0, outcome.during
     assert (version, rollout["weight"], rollout["candidate"]) == ("1", 0, None)
+
+
+def test_in_a_new_space_a_collapsed_version_never_reaches_a_user_and_a_good_one_does(
+    shop: Shop, tmp_path: Path
+) -> None:
+    made = {
+        name: bundles.build(networks, shop.reference, shop.folder / name, name, space=f"space-{name}")
+        for name, networks in (("4", graphs.collapsed(shop.networks)), ("5", graphs.rotated(shop.networks)))
+    }
+    with served(shop, tmp_path, **{"5": made["5"]}) as (rollouts, up, users):
+        collapsed = roll(rollouts, up, users, made["4"])
+        good = roll(rollouts, up, users, made["5"])
+        version = up.latest["version"]
+    assert (collapsed.verdict, collapsed.switched) == ("rolled back", False), collapsed
+    assert "gate health (Collapsed): 0 of 8 active units" in collapsed.why
+    assert (collapsed.during.failed, collapsed.during.wrong) == (0, 0), collapsed.during
+    assert (good.verdict, version) == ("promoted", "5"), good
+    assert (good.during.failed, good.during.wrong) == (0, 0), good.during
 
 
 def test_a_version_that_dies_under_load_gives_the_users_back(shop: Shop, tmp_path: Path) -> None:

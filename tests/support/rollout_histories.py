@@ -1,13 +1,16 @@
 """Histories of rollouts, each from a quiet v1 (or from nothing): what was deployed, what went wrong, when."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rollout_world import (
+    AS_GOOD,
     ROTATED,
     TOO_SLOW,
     TWICE_AS_SLOW,
     UNRELATED,
+    WORSE,
     Behaviour,
     World,
     becomes,
@@ -20,7 +23,7 @@ from rollout_world import (
     users,
 )
 
-from latentry_operator.plan.rollout.facts import Answer, ContractChange, Judging, MonitorFacts, ProbeResult
+from latentry_operator.plan.rollout.facts import Answer, ContractChange, Judging, Latent, MonitorFacts, ProbeResult
 
 BLUE_GREEN: dict[str, Any] = {"keepFor": "10m"}
 CANARY = {
@@ -29,6 +32,8 @@ CANARY = {
     "watchFor": "2m",
     "keepFor": "10m",
 }
+IN_A_NEW_SPACE = replace(UNRELATED, reconstruction=AS_GOOD)
+COLLAPSED_PAIRS = replace(UNRELATED, reconstruction=WORSE)
 HOLD = {"onFailure": "Hold"}
 RENAMED = ContractChange("operations.encode.outputs.latent", True, "clients read it; it was removed or renamed")
 COLLAPSED = MonitorFacts(
@@ -69,7 +74,10 @@ HISTORIES: dict[str, Callable[[], str]] = {
     ),
     "switch-without-watch": lambda: tell({"watchFor": "0s", "keepFor": "0s"}, START),
     "shadow-then-canary": lambda: tell(CANARY | {"shadow": {"for": "3m"}}, START),
-    "new-space-declared": lambda: tell(BLUE_GREEN, START, space="digits-b", pairs=UNRELATED),
+    "new-space-declared": lambda: tell(BLUE_GREEN, START, space="digits-b", pairs=IN_A_NEW_SPACE),
+    "new-space-with-a-smaller-latent": lambda: tell(
+        CANARY, START, space="digits-b", pairs=IN_A_NEW_SPACE, latent=Latent(4, 4, True)
+    ),
     # Each gate fails, at each place.
     "contract-broken": lambda: tell(CANARY, START, changes=(RENAMED,)),
     "golden-missed": lambda: tell(CANARY, START, golden=ProbeResult.FAILED),
@@ -94,6 +102,21 @@ HISTORIES: dict[str, Callable[[], str]] = {
     "slower-than-stable-within-the-objective": lambda: tell(CANARY, START, latency=TWICE_AS_SLOW),
     "drift-at-step-1": lambda: tell(CANARY, START, monitor=DRIFTED),
     "drift-shared-with-stable": lambda: tell(CANARY, START, v1={"monitor": DRIFTED}, monitor=DRIFTED),
+    "collapsed-in-a-new-space-blue-green": lambda: tell(
+        BLUE_GREEN, START, space="digits-b", pairs=COLLAPSED_PAIRS, latent=Latent(16, 0, True)
+    ),
+    "collapsed-in-a-new-space-canary": lambda: tell(
+        CANARY, START, space="digits-b", pairs=COLLAPSED_PAIRS, latent=Latent(16, 0, True)
+    ),
+    "half-collapsed-in-a-new-space": lambda: tell(
+        BLUE_GREEN, START, space="digits-b", pairs=None, latent=Latent(16, 3, True)
+    ),
+    "reconstructs-worse-without-a-profile": lambda: tell(
+        BLUE_GREEN, START, v1={"latent": None}, space="digits-b", pairs=COLLAPSED_PAIRS, latent=None
+    ),
+    "reconstructs-worse-held": lambda: tell(
+        BLUE_GREEN | HOLD, START, until=900, space="digits-b", pairs=COLLAPSED_PAIRS, latent=None
+    ),
     "collapsed-at-step-1": lambda: tell(CANARY, START, monitor=COLLAPSED),
     "collapse-seen-at-step-2": lambda: tell(CANARY, START, _gone_wrong("collapses", 500, monitor=COLLAPSED)),
     "crashes-under-load": lambda: tell(CANARY, START, _gone_wrong("is killed for memory", 500, restarts=3)),

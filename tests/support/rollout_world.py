@@ -18,9 +18,11 @@ from latentry_operator.plan.rollout.facts import (
     GoldenFacts,
     Histogram,
     Judging,
+    Latent,
     MonitorFacts,
     Pairs,
     ProbeResult,
+    Reconstruction,
     RolloutFacts,
     Running,
     Traffic,
@@ -28,7 +30,7 @@ from latentry_operator.plan.rollout.facts import (
 )
 from latentry_operator.plan.rollout.machine import Decision, advance
 from latentry_operator.plan.rollout.policy import Policy, policy_of
-from latentry_operator.plan.rollout.state import Phase, RolloutState
+from latentry_operator.plan.rollout.state import RolloutState
 from latentry_operator.status.rollout import rollout_state, rollout_status
 
 START = 1_800_000_000.0
@@ -47,6 +49,10 @@ ROTATED = Pairs(
 UNRELATED = Pairs(
     200, 50, Bounded(0.12, 0.1, 0.14), Bounded(0.006, 0, 0.02), Bounded(0, 0, 0.02), EQUALLY_LONG, Bounded(0, 0, 0.02)
 )
+AS_GOOD = Reconstruction(200, 0.021, 0.0212, 0.0, Bounded(1.01, 0.98, 1.04))
+WORSE = Reconstruction(200, 0.021, 0.067, 0.0, Bounded(3.2, 2.9, 3.4))
+"""Of a VAE that reconstructs hardly better than the mean of the inputs."""
+MOSTLY_ACTIVE = Latent(16, 12, True)
 EDGES = (0.001, 0.01, 0.02, 0.05, 0.1, 1.0)
 """Seconds; the objective is 100 ms."""
 FAST, TWICE_AS_SLOW, TOO_SLOW = 0, 2, 4
@@ -68,6 +74,7 @@ class Behaviour:
     changes: tuple[ContractChange, ...] | None = ()
     space: str = "digits-a"
     pairs: Pairs | None = SAME
+    latent: Latent | None = MOSTLY_ACTIVE
     monitor: MonitorFacts | None = field(default_factory=lambda: MonitorFacts(Judging.ON, sufficient=True))
     answers: dict[str, Answer] = field(default_factory=dict)
     missing: int = 0
@@ -176,6 +183,9 @@ class World:
             candidate_space=how.space,
             golden=(GoldenFacts("encode", how.golden, "the largest error is 0.3, 0.01 is allowed"),),
             pairs=how.pairs,
+            incomparable="",
+            stable_latent=old.latent if old else None,
+            candidate_latent=how.latent,
             traffic=traffic,
             stable_traffic=self._stable_traffic(state.stable),
             monitor=how.monitor,
@@ -336,20 +346,6 @@ def forget(world: World) -> None:
     """The status is lost, and the operator starts anew."""
     world.note("the status is lost")
     world.status = None
-
-
-def reason_of(world: World) -> str:
-    """How the story ended."""
-    return world.decisions[-1][2].summary.reason
-
-
-def phases(world: World) -> list[Phase]:
-    """The phases gone through, each once in a row."""
-    seen: list[Phase] = []
-    for _, _, decision in world.decisions:
-        if not seen or seen[-1] is not decision.state.phase:
-            seen.append(decision.state.phase)
-    return seen
 
 
 def _clock(seconds: float) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from latentry_operator.api.base import ATOMIC, DNS_1123_LABEL, ApiModel, Time, merge_by, rules
-from latentry_serving.contract.comparison import MOST_NORM_RATIO
+from latentry_serving.contract.comparison import MOST_ERROR_RATIO, MOST_NORM_RATIO
 from latentry_serving.contract.units import Duration
 
 MINUTE = 60 * 1_000_000_000
@@ -52,6 +52,20 @@ class CompatibilityGate(ApiModel):
     figures are blind to lengths. No unit, above 1."""
 
 
+class HealthGate(ApiModel):
+    """Compares how well candidate and stable work, before the candidate gets traffic."""
+
+    enabled: bool = True
+    """Whether the gate is checked."""
+    max_error_ratio: Annotated[float, Field(gt=1, le=MOST_ERROR_RATIO)] = 1.5
+    """Largest mean reconstruction error on the same inputs, as a multiple of the stable revision's, where both have a
+    decoder. No unit, above 1."""
+    min_active_units: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Of a VAE: smallest number of active units (latent dimensions whose posterior mean varies over the bundle's
+    reference), as a share of the stable revision's. Fewer are allowed where they are as large a part of the latent
+    dimension. No unit, 0 to 1."""
+
+
 class PromqlCheck(ApiModel):
     """A check of your own: a Prometheus query and what its value may be."""
 
@@ -85,6 +99,8 @@ class Gates(ApiModel):
     """Most restarts of the candidate's containers while it is on trial. Unit: restarts."""
     compatibility: CompatibilityGate = CompatibilityGate()
     """The embedding space is that of the stable revision."""
+    health: HealthGate = HealthGate()
+    """The candidate works as well as the stable revision on the same inputs, whatever its embedding space is."""
     slo: bool = True
     """The candidate's errors and latency keep the objectives."""
     drift: bool = True

@@ -49,7 +49,7 @@ class EvidenceReader:
             problem=self._problem,
         )
         self._remembered, evidence = look(self._remembered, reading)
-        if stable is not None and compare_next(olds, news) is not None:
+        if stable is not None and compare_next(olds, news, candidate.wanted.policy.gates) is not None:
             self._carry(stable, candidate)
         return evidence
 

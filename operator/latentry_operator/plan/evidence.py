@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from latentry_operator.plan.evidence_compare import latest, pairs_of
+from latentry_operator.plan.evidence_compare import incomparable, latent_of, latest, pairs_of
 from latentry_operator.plan.evidence_counts import NOTHING, Counts, Tally, fresh
 from latentry_operator.plan.rollout.facts import ContractChange, Evidence, MonitorFacts, Pairs
 from latentry_operator.plan.rollout.reports import golden, monitor
@@ -95,6 +95,9 @@ def look(before: Remembered, reading: Reading) -> tuple[Remembered, Evidence]:
         golden=golden([one.probes for one in reading.candidate.values() if one.probes is not None]),
         pairs=pairs,
         pairs_problem=problem,
+        incomparable=incomparable(old.contract, new.contract) if old is not None and new is not None else None,
+        stable_latent=latent_of(old),
+        candidate_latent=latent_of(new),
         traffic=counts.traffic,
         stable_traffic=stable.traffic if stable is not None else None,
         monitor=_monitor(reading.candidate, counts),

@@ -91,11 +91,11 @@ class EvidenceReader:
             problem=known.problem,
         )
         known.remembered, evidence = look(known.remembered, reading)
-        gate = plan.model.spec.rollout.gates.compatibility
+        gates = plan.model.spec.rollout.gates
         free = known.carrying is None or known.carrying.done()
-        if free and gate.enabled and (carry := compare_next(olds, news)) is not None:
+        if free and (carry := compare_next(olds, news, gates)) is not None:
             urls = old[carry.stable_replica], new[carry.candidate_replica]
-            known.carrying = asyncio.create_task(self._carry(known, *urls, gate))
+            known.carrying = asyncio.create_task(self._carry(known, *urls, gates.compatibility))
         now = time.monotonic()
         answers = {name: replace(one, age_seconds=now - asked) for name, (asked, one) in known.answers.items()}
         return replace(evidence, answers=answers)

@@ -5,7 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from latentry_serving.contract.bundle_report import OperationProbe, ProbesReport
-from latentry_serving.contract.comparison import ComparisonReport, ComparisonResult, ComparisonState, Interval
+from latentry_serving.contract.comparison import (
+    ComparisonReport,
+    ComparisonResult,
+    ComparisonState,
+    Interval,
+    Reconstruction,
+)
 from latentry_serving.contract.contract_report import ContractReport
 from latentry_serving.contract.drift_report import Scores
 from latentry_serving.contract.manifest import Contract, Datatype, OperationContract, TensorSpec
@@ -22,8 +28,16 @@ STABLE, CANDIDATE = (f"sha256:{digit * 64}" for digit in "12")
 Said = Callable[..., TapEvidence]
 
 
-def contract_of(digest: str, *, space: str = "a", model: str = "m_encode", batch: int | None = 8) -> ContractReport:
-    tensors = [TensorSpec(name=name, datatype=Datatype.FP32, shape=(4,)) for name in "xy"]
+def contract_of(
+    digest: str,
+    *,
+    space: str = "a",
+    model: str = "m_encode",
+    batch: int | None = 8,
+    datatype: Datatype = Datatype.FP32,
+) -> ContractReport:
+    types = {"x": datatype, "y": Datatype.FP32}
+    tensors = [TensorSpec(name=name, datatype=kind, shape=(4,)) for name, kind in types.items()]
     encode = OperationContract(model=model, inputs=(tensors[0],), outputs=(tensors[1],))
     contract = Contract(
         family=Family.ENCODER, latent_dimension=4, embedding_space=space, operations={Operation.ENCODE: encode}
@@ -38,6 +52,14 @@ def result_of(space: str = "same", pairs: int = 80, map_bytes: int = 0, not_fini
         pairs=pairs, golden=pairs, live=0, needed=8, neighbours=10, cosine=figure, overlap=figure, recall=figure,
         norm_ratio=figure, not_finite=not_finite, aligned_recall=None, space=space, map_bytes=map_bytes, notes=[],
     )  # fmt: skip
+
+
+def reconstruction_of(ratio: float, not_finite: int = 0) -> Reconstruction:
+    """Bounds a quarter below and above."""
+    bounds = Interval(value=ratio, low=0.75 * ratio, high=1.25 * ratio)
+    return Reconstruction(
+        inputs=80, not_finite=not_finite, stable=0.02, candidate=0.02 * ratio, unavoidable=0.0, ratio=bounds
+    )
 
 
 def comparison_of(
@@ -105,5 +127,6 @@ def words():
         contract = staticmethod(contract_of)
         result = staticmethod(result_of)
         comparison = staticmethod(comparison_of)
+        reconstruction = staticmethod(reconstruction_of)
 
     return Words

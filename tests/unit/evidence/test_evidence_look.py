@@ -1,14 +1,19 @@
 """From taps to evidence. Covered: stages, lost memory, other revisions, stable without traffic, contracts and batch
-sizes, spaces, golden probes, monitors, pairs remembered and explained, and when a comparison starts."""
+sizes, spaces, golden probes, monitors, pairs remembered and explained, health before traffic, and when a comparison
+starts."""
 
 from dataclasses import replace
 
 import pytest
 
+from latentry_operator.api.rollout import Gates
 from latentry_operator.plan.evidence import Reading, Remembered, changes, look
-from latentry_operator.plan.evidence_compare import Carry, compare_next
-from latentry_operator.plan.rollout.facts import Evidence, ProbeResult
+from latentry_operator.plan.evidence_compare import Carry, compare_next, incomparable
+from latentry_operator.plan.rollout.facts import Bounded, Evidence, Latent, ProbeResult, Reconstruction
+from latentry_serving.contract.contract_report import LatentBaseline
+from latentry_serving.contract.manifest import Datatype
 from latentry_serving.contract.metrics import ProbeOutcome
+from latentry_serving.contract.operations import Operation
 
 
 @pytest.fixture
@@ -158,19 +163,93 @@ def test_when_a_comparison_starts(with_comparison, words, state, space, ago, exp
     result = words.result(space) if space else None
     digest = words.stable if state != "idle" else None
     given = with_comparison(words.comparison(state, result, ago, digest))
-    assert compare_next(given.stable, given.candidate) == expected
+    assert compare_next(given.stable, given.candidate, Gates()) == expected
+
+
+def gates(**sections) -> Gates:
+    return Gates.model_validate(sections)
+
+
+def test_a_declared_new_space_is_compared_once_for_what_is_no_matter_of_the_space(said, words) -> None:
+    stable = {"s": said(contract=words.contract(words.stable))}
+
+    def following(ratio: float, limit: float = 1.5, *, space: str = "new") -> Carry | None:
+        result = words.result("undecided").model_copy(update={"reconstruction": words.reconstruction(ratio)})
+        comparison = words.comparison("done", result, 61.0)
+        candidate = said(contract=words.contract(words.candidate, space=space), comparison=comparison)
+        return compare_next(stable, {"c": candidate}, gates(health={"maxErrorRatio": limit}))
+
+    assert compare_next(stable, {"c": said(contract=words.contract(words.candidate, space="new"))}, Gates()) == START
+    assert following(1.0) is None
+    assert following(3.0) is None, "surely too large: nothing is open"
+    assert following(1.6) == START, "the bounds have the limit between them"
+    assert following(1.6, limit=1.8) is None
+    assert following(1.0, space="a") == START
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, ""),
+        ({"shape": (-1,)}, ""),
+        ({"name": "z"}, "takes other inputs"),
+        ({"datatype": Datatype.BYTES}, "takes x in another form"),
+        ({"shape": (5,)}, "takes x in another form"),
+        ({"shape": (4, 1)}, "takes x in another form"),
+    ],
+)
+def test_inputs_that_the_candidate_does_not_take(words, change, why) -> None:
+    old, new = (words.contract(digest).contract for digest in (words.stable, words.candidate))
+    encode = new.operations[Operation.ENCODE]
+    inputs = (encode.inputs[0].model_copy(update=change),)
+    changed = {Operation.ENCODE: encode.model_copy(update={"inputs": inputs})}
+    assert why in incomparable(old, new.model_copy(update={"operations": changed}))
+    assert bool(why) == bool(incomparable(old, new.model_copy(update={"operations": changed})))
+
+
+def test_inputs_that_nobody_can_carry(words) -> None:
+    text = words.contract(words.stable, datatype=Datatype.BYTES).contract
+    assert "BYTES (x) cannot be carried" in incomparable(text, text)
+
+
+def test_what_the_health_gate_judges_by(reading, said, words) -> None:
+    scored = words.reconstruction(1.2, not_finite=3)
+    result = words.result().model_copy(update={"reconstruction": scored})
+    baselines = LatentBaseline(dimensions=4, active=3), LatentBaseline(dimensions=4, active=0)
+    olds, news = (
+        words.contract(digest).model_copy(update={"baseline": baseline})
+        for digest, baseline in zip((words.stable, words.candidate), baselines, strict=True)
+    )
+    given = replace(
+        reading(0, 5, 5),
+        stable={"s": said(contract=olds)},
+        candidate={"c": said(contract=news, comparison=words.comparison("done", result))},
+    )
+    _, evidence = look(Remembered(), given)
+    assert (evidence.stable_latent, evidence.candidate_latent) == (Latent(4, 3, False), Latent(4, 0, False))
+    assert evidence.incomparable == ""
+    assert evidence.pairs is not None
+    assert evidence.pairs.reconstruction == Reconstruction(
+        80, scored.stable, scored.candidate, 0.0, Bounded(1.2, scored.ratio.low, scored.ratio.high), 3
+    )
+    _, before = look(Remembered(), replace(given, stable={}))
+    assert (before.incomparable, before.stable_latent) == (None, None)
 
 
 def test_when_no_comparison_starts(with_comparison, said, words) -> None:
     given = with_comparison(None)
-    assert compare_next(given.stable, given.candidate) == START
-    assert compare_next({}, given.candidate) is None
-    assert compare_next(given.stable, {}) is None
-    declared = {"c": said(contract=words.contract(words.candidate, space="new"))}
-    assert compare_next(given.stable, declared) is None
+    assert compare_next(given.stable, given.candidate, Gates()) == START
+    assert compare_next({}, given.candidate, Gates()) is None
+    assert compare_next(given.stable, {}, Gates()) is None
+    off = {"enabled": False}
+    assert compare_next(given.stable, given.candidate, gates(compatibility=off)) == START
+    assert compare_next(given.stable, given.candidate, gates(health=off)) == START
+    assert compare_next(given.stable, given.candidate, gates(health=off, compatibility=off)) is None
+    text = {"c": said(contract=words.contract(words.candidate, datatype=Datatype.BYTES))}
+    assert compare_next(given.stable, text, Gates()) is None
     mute = {"c": said(contract=words.contract(words.candidate, batch=None))}
-    assert compare_next(given.stable, mute) is None
+    assert compare_next(given.stable, mute, Gates()) is None
     running = given.candidate | {"d": said(comparison=words.comparison("running", ago=None))}
-    assert compare_next(given.stable, running) is None
+    assert compare_next(given.stable, running, Gates()) is None
     old = with_comparison(words.comparison("done", words.result(), 5.0, words.candidate))
-    assert compare_next(old.stable, old.candidate) == START
+    assert compare_next(old.stable, old.candidate, Gates()) == START

@@ -31,6 +31,7 @@ EVIDENCE = Evidence(
     candidate_space="a",
     golden=(GoldenFacts("encode", ProbeResult.PASSED),),
     pairs=SAME,
+    incomparable="",
     traffic=Traffic(2_000, 0, HISTOGRAM),
     stable_traffic=Traffic(2_000, 0, HISTOGRAM),
     monitor=MonitorFacts(Judging.ON, sufficient=True),

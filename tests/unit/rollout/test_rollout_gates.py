@@ -38,6 +38,7 @@ GOOD = Evidence(
     candidate_space="a",
     golden=(GoldenFacts("encode", ProbeResult.PASSED),),
     pairs=SAME,
+    incomparable="",
     traffic=Traffic(2_000, 0, FAST),
     stable_traffic=Traffic(2_000, 0, FAST),
     monitor=MonitorFacts(Judging.ON, sufficient=True),
@@ -150,6 +151,13 @@ CASES: list[tuple[str, dict[str, Any], Verdict, GateReason, str]] = [
         GateReason.NEW_SPACE_DECLARED,
         "new space b in place of a",
     ),
+    (
+        "compatibility",
+        {"pairs": replace(UNRELATED, not_finite=35), "candidate_space": "b"},
+        FAIL,
+        GateReason.NOT_FINITE,
+        "35 of 235 embeddings",
+    ),
     ("slo", {}, PASS, GateReason.OBJECTIVES_KEPT, "2000 requests"),
     ("slo", {"traffic": None}, WAIT, GateReason.TOO_LITTLE_TRAFFIC, "0 of at least 100"),
     ("slo", {"traffic": Traffic(300, 0, Histogram(EDGES, (300, 0, 0, 0, 0)))}, WAIT, GateReason.TOO_LITTLE_TRAFFIC, ""),
@@ -239,7 +247,8 @@ def test_only_another_space_asks_for_people() -> None:
 
 
 def test_gates_that_are_off_say_nothing() -> None:
-    off = {"contract": False, "golden": False, "slo": False, "drift": False, "compatibility": {"enabled": False}}
+    off: dict[str, Any] = {"contract": False, "golden": False, "slo": False, "drift": False}
+    off |= {"compatibility": {"enabled": False}, "health": {"enabled": False}}
     policy = policy_of(spec({"gates": off}), weights=True, mirror=True)
     assert [result.gate for result in with_traffic(GateInput(Evidence(), policy, Running(1, 1), True))] == ["stability"]
 

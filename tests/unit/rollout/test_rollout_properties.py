@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rollout_world import EDGES, ROTATED, SAME, START, UNRELATED, spec
+from rollout_world import EDGES, ROTATED, SAME, START, UNRELATED, WORSE, spec
 
 from latentry_operator.api.status import Verdict
 from latentry_operator.plan.rollout.facts import (
@@ -22,6 +22,7 @@ from latentry_operator.plan.rollout.facts import (
     GoldenFacts,
     Histogram,
     Judging,
+    Latent,
     MonitorFacts,
     ProbeResult,
     RolloutFacts,
@@ -61,6 +62,7 @@ GOOD = Evidence(
     candidate_space="a",
     golden=(GoldenFacts("encode", ProbeResult.PASSED),),
     pairs=SAME,
+    incomparable="",
     traffic=Traffic(5_000, 0, Histogram(EDGES, (5_000, 0, 0, 0, 0))),
     stable_traffic=Traffic(5_000, 0, Histogram(EDGES, (5_000, 0, 0, 0, 0))),
     monitor=MonitorFacts(Judging.ON, sufficient=True),
@@ -76,6 +78,8 @@ BAD = [
     replace(GOOD, traffic=Traffic(500, 0, Histogram(EDGES, (0, 0, 0, 0, 500)))),
     replace(GOOD, monitor=MonitorFacts(Judging.ON, sufficient=True, unhealthy={"posterior": "collapsed"})),
     replace(GOOD, answers={"recall": Answer(0.1, 1)}),
+    replace(GOOD, pairs=replace(SAME, reconstruction=WORSE)),
+    replace(GOOD, candidate_latent=Latent(16, 0, True)),
 ]
 OPEN = [
     Evidence(),

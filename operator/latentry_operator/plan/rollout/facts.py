@@ -148,6 +148,41 @@ class Bounded:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """Reconstruction errors of the same inputs by stable and candidate.
+
+    Attributes:
+        count: inputs that both have a finite error for.
+        stable, candidate: mean errors, in the unit of score.
+        unavoidable: mean error of a perfect reconstruction.
+        ratio: of candidate to stable, beyond the unavoidable.
+        not_finite: inputs beside these for which the candidate's error alone is NaN or infinite.
+    """
+
+    count: int
+    stable: float
+    candidate: float
+    unavoidable: float
+    ratio: Bounded
+    not_finite: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """What a bundle's own profile says about its latent dimensions.
+
+    Attributes:
+        dimensions: all of them.
+        active: that answer to the input: a VAE's active units, dimensions that are not dead otherwise.
+        variational: whether it is a VAE.
+    """
+
+    dimensions: int
+    active: int
+    variational: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Pairs:
     """Embeddings of the same inputs by stable and candidate, compared.
 
@@ -161,6 +196,7 @@ class Pairs:
         aligned_recall: recall after an orthogonal map, on inputs it was not fitted on; None where it was not fitted.
         map_uri: where the map was written, else empty.
         not_finite: inputs beside these for which the candidate alone gives NaN or infinity.
+        reconstruction: errors compared; None where the two have none that mean the same.
     """
 
     count: int
@@ -172,6 +208,7 @@ class Pairs:
     aligned_recall: Bounded | None = None
     map_uri: str = ""
     not_finite: int = 0
+    reconstruction: Reconstruction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +231,8 @@ class Evidence:
         golden: of the candidate, one for each operation.
         pairs: embeddings compared.
         pairs_problem: why there are none, or none newer; a sentence, or empty.
+        incomparable: why the candidate can never be given stable's inputs; empty where it can.
+        stable_latent, candidate_latent: by each bundle's own profile.
         traffic, stable_traffic: since the stage began. Where stable has none any more: its last before.
         monitor, stable_monitor: drift and health.
         answers: PromQL check -> answer.
@@ -206,6 +245,9 @@ class Evidence:
     golden: tuple[GoldenFacts, ...] = ()
     pairs: Pairs | None = None
     pairs_problem: str = ""
+    incomparable: str | None = None
+    stable_latent: Latent | None = None
+    candidate_latent: Latent | None = None
     traffic: Traffic | None = None
     stable_traffic: Traffic | None = None
     monitor: MonitorFacts | None = None

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from latentry_operator.plan.rollout.gates import bundle, monitor, promql, slo, space
+from latentry_operator.plan.rollout.gates import bundle, health, monitor, promql, slo, space
 from latentry_operator.plan.rollout.gates.result import GateInput, GateResult
 
 __all__ = ["GateInput", "GateResult", "before_traffic", "with_traffic"]
 
 _Gate = Callable[[GateInput], GateResult | None]
-_BEFORE: tuple[_Gate, ...] = (bundle.contract, bundle.golden, bundle.stability, space.compatibility)
+_BEFORE: tuple[_Gate, ...] = (bundle.contract, bundle.golden, bundle.stability, space.compatibility, health.health)
 _DURING: tuple[_Gate, ...] = (slo.objectives, monitor.drift_and_health)
 
 

@@ -23,13 +23,6 @@ def compatibility(given: GateInput) -> GateResult | None:
     old, new = evidence.stable_space, evidence.candidate_space
     if not (old and new):
         return no_report(_GATE, "its embedding space")
-    if old != new:
-        return passed(
-            _GATE,
-            GateReason.NEW_SPACE_DECLARED,
-            f"the bundle declares the new space {new} in place of {old}: index with its vectors only, and let no"
-            " client mix the two",
-        )
     pairs = evidence.pairs
     if pairs is not None and pairs.not_finite:
         return failed(
@@ -37,6 +30,13 @@ def compatibility(given: GateInput) -> GateResult | None:
             GateReason.NOT_FINITE,
             f"{pairs.not_finite} of {pairs.count + pairs.not_finite} embeddings hold NaN or infinity where the stable"
             " revision's are finite",
+        )
+    if old != new:
+        return passed(
+            _GATE,
+            GateReason.NEW_SPACE_DECLARED,
+            f"the bundle declares the new space {new} in place of {old}: index with its vectors only, and let no"
+            " client mix the two",
         )
     if pairs is None or pairs.count < pairs.needed:
         have = f"{pairs.count} of {pairs.needed}" if pairs is not None else "no"
