@@ -12,13 +12,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import orjson
 
-from latentry_operator.runtime.body import TooLarge, read_bounded
+from latentry_operator.runtime.body import TooLarge
+from latentry_operator.runtime.web import WebClient
 
 MOST_BYTES = 32 * 2**20
 """Of an answer; three objectives of a thousand models are below one megabyte."""
@@ -56,7 +56,7 @@ class Sample:
     unix_seconds: float
 
 
-class Prometheus:
+class Prometheus(WebClient):
     """Use it with ``async with``.
 
     Args:
@@ -64,22 +64,13 @@ class Prometheus:
     """
 
     def __init__(self, url: str, *, timeout_seconds: float) -> None:
+        super().__init__()
         self._url = f"{url.rstrip('/')}/api/v1/query"
         self._host = url
         self._timeout_seconds = timeout_seconds
-        self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=self._timeout_seconds), cookie_jar=aiohttp.DummyCookieJar()
-        )
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
+    def _options(self) -> dict[str, Any]:
+        return {"timeout": aiohttp.ClientTimeout(total=self._timeout_seconds)}
 
     async def series(self, query: str) -> tuple[Sample, ...]:
         """Every series of an instant query's answer; none is no error. A scalar is one series without labels.
@@ -117,13 +108,9 @@ class Prometheus:
         return found[0].value
 
     async def _ask(self, query: str) -> dict[str, Any]:
-        if self._session is None:
-            raise RuntimeError("use Prometheus with `async with`")
         form = {"query": query, "timeout": f"{self._timeout_seconds:g}s"}
         try:
-            async with self._session.post(self._url, data=form, allow_redirects=False) as answer:
-                body = await read_bounded(answer, MOST_BYTES)
-                status = answer.status
+            status, body = await self._fetch("POST", self._url, most_bytes=MOST_BYTES, data=form)
         except TooLarge as error:
             raise Refused(f"{self._host} answers with more than {MOST_BYTES // 2**20} MiB") from error
         except TimeoutError as error:
