@@ -17,8 +17,8 @@ import onnx
 import pytest
 import torch
 import tritonclient.grpc as grpc_client
+from bench.rollouts_graphs import linear_networks
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 from latentry_serving.bundle.build import build_bundle
@@ -62,64 +62,13 @@ def digits_bundle(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> P
     """A linear VAE: principal components with a posterior variance that depends on the input."""
     folder = tmp_path_factory.mktemp("digits")
     reference = digits.images[:-HELD_OUT]
-    flat = reference.reshape(-1, 64)
-    centre = flat.mean(axis=0)
-    _, values, directions = np.linalg.svd(flat - centre, full_matrices=False)
-    scale = values[:LATENTS] / np.sqrt(len(flat))
-    constants = {
-        "centre": centre,
-        "encode": (directions[:LATENTS] / scale[:, None]).T,
-        "decode": directions[:LATENTS] * scale[:, None],
-        "slope": np.float32(0.5),
-        "level": np.float32(-2),
-    }
-    weights = [numpy_helper.from_array(np.asarray(a, np.float32), name) for name, a in constants.items()]
-    weights.append(numpy_helper.from_array(np.array([-1, 1, 8, 8], np.int64), "shape"))
-    _save(
-        folder / "encoder.onnx",
-        [
-            ("Flatten", ["image"], "flat"),
-            ("Sub", ["flat", "centre"], "centred"),
-            ("MatMul", ["centred", "encode"], "mean"),
-            ("Tanh", ["mean"], "bent"),
-            ("Mul", ["bent", "slope"], "tilted"),
-            ("Add", ["tilted", "level"], "log_variance"),
-        ],
-        {"image": [1, 8, 8]},
-        {"mean": [LATENTS], "log_variance": [LATENTS]},
-        weights,
-    )
-    _save(
-        folder / "decoder.onnx",
-        [
-            ("MatMul", ["z", "decode"], "raw"),
-            ("Add", ["raw", "centre"], "flat"),
-            ("Reshape", ["flat", "shape"], "image"),
-        ],
-        {"z": [LATENTS]},
-        {"image": [1, 8, 8]},
-        weights,
-    )
+    networks = linear_networks(reference, LATENTS)
+    onnx.save(networks.encoder, folder / "encoder.onnx")
+    onnx.save(networks.decoder, folder / "decoder.onnx")
     np.save(folder / "reference.npy", reference)
     (folder / "spec.yaml").write_text(SPEC)
     build_bundle(load_spec(folder / "spec.yaml"), base_dir=folder, out_dir=folder / "bundle")
     return folder / "bundle"
-
-
-def _save(path: Path, nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], weights: list[Any]) -> None:
-    given, made = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in side.items()]
-        for side in (inputs, outputs)
-    )
-    used = {name for _, names, _ in nodes for name in names}
-    graph = helper.make_graph(
-        [helper.make_node(kind, names, [result]) for kind, names, result in nodes],
-        path.stem,
-        given,
-        made,
-        [w for w in weights if w.name in used],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
 
 class Serving(NamedTuple):
