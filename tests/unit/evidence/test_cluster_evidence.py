@@ -10,10 +10,11 @@ from aiohttp.test_utils import TestServer
 
 from latentry_operator.api.latentmodel import LatentModelSpec
 from latentry_operator.kube.records import Pod
-from latentry_operator.plan.rollout.facts import Evidence
+from latentry_operator.plan.rollout.facts import Evidence, Latent
 from latentry_operator.plan.rollout.state import Phase, RolloutState
 from latentry_operator.runtime.prometheus import NoData
 from latentry_operator.runtime.rollout_evidence import EvidenceReader
+from latentry_serving.contract.contract_report import LatentBaseline
 from latentry_serving.contract.metrics import ProbeOutcome
 
 GATING = RolloutState(phase=Phase.GATING, stable="m-a", candidate="m-b")
@@ -107,6 +108,19 @@ async def test_inputs_are_carried_from_stable_to_the_candidate(rig: Rig) -> None
     assert body == rig.stable.sample
     assert limits == {"cosine": "0.98", "overlap": "0.9", "recall": "0.95", "normRatio": "1.25"}
     assert rig.stable.taken == []
+
+
+async def test_a_new_space_is_compared_too_and_profiles_are_told(rig: Rig, said: Any, words: Any) -> None:
+    collapsed = words.contract(words.candidate, space="new")
+    baseline = LatentBaseline(dimensions=4, active=0)
+    rig.candidate.said = said(contract=collapsed.model_copy(update={"baseline": baseline}))
+    evidence = await rig.read()
+    assert (evidence.candidate_latent, evidence.stable_latent) == (Latent(4, 0, False), None)
+    assert (evidence.incomparable, evidence.candidate_space) == ("", "new")
+    carrying = rig.reader._known["demo", "m"].carrying
+    assert carrying is not None
+    await carrying
+    assert len(rig.candidate.taken) == 1
 
 
 async def test_counts_are_of_the_stage(rig: Rig, said: Any, words: Any) -> None:

@@ -120,6 +120,7 @@ AT_ONCE: Obj = {
         "contract": False,
         "golden": False,
         "compatibility": {"enabled": False},
+        "health": {"enabled": False},
         "slo": False,
         "drift": False,
     },
