@@ -173,8 +173,10 @@ def main(
     heavy: Annotated[bool, typer.Option("--heavy", help="Also the methods that take hours at 768 dimensions.")] = False,
     rivals: Annotated[bool, typer.Option(help="Also the other libraries.")] = True,
     runs: Annotated[int | None, typer.Option(min=1, help="Runs per kind and size.")] = None,
-    out: Annotated[Path, typer.Option(help="Results file; what is measured replaces its rows.")] = drift_report.DELAY,
-    render: Annotated[bool, typer.Option("--render", help="Only write the table into docs/benchmarks.md.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Results file; what is measured replaces its rows. Left out: by what is asked.")
+    ] = None,
+    render: Annotated[bool, typer.Option("--render", help="Only write the tables into docs/benchmarks.md.")] = False,
 ) -> None:
     """Measure how many windows each kind and size of drift stays unnoticed."""
     console = Console()
@@ -183,8 +185,11 @@ def main(
         plan = Plan(plan.dimensions, plan.window, plan.reference_windows, runs, plan.most, plan.calibration)
     with report.failures_told():
         if render:
-            drift_report.render_delay(report.load(out, make="bench-drift"))
+            drift_report.render_delay(report.load(drift_report.DELAY, make="bench-drift"))
+            every_method = report.load(drift_report.DELAY_ALL_METHODS, make="bench-drift")
+            drift_report.render_delay(every_method, "drift delay figures, all methods")
             return
+        out = out or (drift_report.DELAY_ALL_METHODS if heavy else drift_report.DELAY)
         with threadpool_limits(1):
             methods = [m for m in METHODS if rivals and (heavy or not m.heavy)]
             measure(plan, methods, list(SIZES), out, console)

@@ -13,6 +13,7 @@ from latentry_serving import drift
 FALSE_ALARMS = report.RESULTS.with_name("drift_false_alarms.json")
 COST = report.RESULTS.with_name("drift_cost.json")
 DELAY = report.RESULTS.with_name("drift_delay.json")
+DELAY_ALL_METHODS = report.RESULTS.with_name("drift_delay_all_methods.json")
 
 Row = Mapping[str, Any]
 
@@ -140,8 +141,10 @@ def _delay(row: Row) -> str:
     return f"{row['median_windows']:g}"
 
 
-def render_delay(results: Mapping[str, Any], document: Path = report.DOCUMENT) -> None:
-    """Writes the delays into the document: kinds and sizes down, methods across.
+def render_delay(
+    results: Mapping[str, Any], section: str = "drift delay figures", document: Path = report.DOCUMENT
+) -> None:
+    """Writes the delays into a section of the document: kinds and sizes down, methods across.
 
     Raises:
         InvalidInput: the document lacks its markers.
@@ -164,4 +167,4 @@ def render_delay(results: Mapping[str, Any], document: Path = report.DOCUMENT) -
         one = next(iter(found.values()))
         cells = [_delay(found[m]) if m in found else "" for m in methods]
         lines.append(f"| {one['kind']} | {one['size']:g} | {' | '.join(cells)} |")
-    report.write_section(document, "drift delay figures", "\n".join(lines))
+    report.write_section(document, section, "\n".join(lines))
