@@ -161,7 +161,7 @@ VERSIONS: Mapping[str, Version] = {
         lambda w: w.build("6", graphs.collapsed(w.networks)),
     ),
     "collapsed VAE, new space": Version(
-        "the same, but a new space is declared: nothing is compared",
+        "the same, but a new space is declared: embeddings need not be those of stable",
         lambda w: w.build("6b", graphs.collapsed(w.networks), space=f"{bundles.NAME}-6b"),
     ),
     "changed output name": Version(

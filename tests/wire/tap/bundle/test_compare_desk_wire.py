@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from latentry_serving.bundle.golden import save_golden
 from latentry_serving.contract.comparison import (
     ComparisonState,
     InputSource,
@@ -18,19 +19,25 @@ from latentry_serving.contract.comparison import (
     SampleGroup,
     SampleHead,
     SampleInput,
+    split_sample,
 )
 from latentry_serving.contract.errors import InvalidInput, OperationFailed
 from latentry_serving.contract.manifest import (
+    BundleManifest,
     Contract,
     Datatype,
+    Golden,
     OperationContract,
+    Provenance,
     ReconstructionError,
     TensorSpec,
 )
+from latentry_serving.contract.metrics import BundleState
 from latentry_serving.contract.operations import Family, Operation
 from latentry_serving.contract.tap_config import Address, ProbeSettings
 from latentry_serving.tap.compare_desk import CompareDesk, Limits
-from latentry_serving.tap.compare_sample import Rows
+from latentry_serving.tap.compare_sample import Rows, unpacked
+from latentry_serving.tap.comparing import Comparing
 
 X, Y = (TensorSpec(name=name, datatype=Datatype.FP32, shape=(4,)) for name in "xy")
 ENCODE = OperationContract(model="m", inputs=(X,), outputs=(Y,))
@@ -304,3 +311,27 @@ def test_what_is_handed_out_is_scored_by_who_hands_it_out(triton, desk) -> None:
     stable.stop()
     (rows,), note = stable.with_errors([live])
     assert (rows.errors, note) == (None, "live inputs come without reconstruction errors: the tap stops")
+
+
+def test_live_inputs_leave_with_scores_and_golden_ones_with_those_recorded(triton, desk, tmp_path) -> None:
+    golden, recorded = ROWS[:5] + 1, np.arange(5, dtype=np.float32)[:, None]
+    save_golden(tmp_path, Operation.ENCODE, {"x": golden}, {"y": golden})
+    save_golden(tmp_path, Operation.SCORE, {"x": golden}, {ERROR.name: recorded})
+    manifest = BundleManifest(
+        name="m", version="1", contract=SCORED, golden=Golden(samples=5, tolerances={}), files=(),
+        provenance=Provenance(sources={}),
+    )  # fmt: skip
+    source = SimpleNamespace(manifest=manifest, digest=OLD, directory=tmp_path, state=BundleState.VERIFIED)
+    address = Address(port=triton.server.server_port)
+    stable = Comparing(source, address, desk(PATIENT, None, SCORED), lambda: body())
+    head, payload = split_sample(stable.sample())
+    first, second = unpacked(head, payload)
+    assert (head.reconstruction_error, head.note) == (SQUARED, "")
+    assert (first.source, first.errors.tolist()) == (InputSource.GOLDEN, [0, 1, 2, 3, 4])
+    assert second.source is InputSource.LIVE
+    assert second.errors == pytest.approx(ERRORS, rel=1e-5)
+    assert np.array_equal(second.embeddings, ROWS)
+    triton.server.server_close()
+    head, payload = split_sample(stable.sample())
+    assert [rows.errors is None for rows in unpacked(head, payload)] == [False, True]
+    assert "live inputs come without reconstruction errors" in head.note
