@@ -1,15 +1,17 @@
 """`latentry up` follows edits of its file, on the real Triton and the real tap, with clients all the time.
 
 Covers: a good version promoted without a failed call, and undone; a version that misses its golden outputs; one that
-takes too much memory; one whose Triton is killed while it has the traffic; edits that cannot be served; two models, one
-of which changes; an interrupt in the middle of a rollout.
+takes too much memory; one whose Triton is killed under load, also while clients are still on their way to it, and after
+it was promoted; edits that cannot be served; two models, one of which changes; an interrupt in the middle of a rollout.
 """
 
 import json
+import queue
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,14 +97,17 @@ class Clients:
 
     def __init__(self, addresses: dict[str, str]) -> None:
         self.failed: list[str] = []
+        self.failures: Counter[int] = Counter()
+        """Of each client, which has one call at a time."""
         self.answered = 0
         self._stop = threading.Event()
         calls = (
             self._http(addresses["http"]),
             self._http(addresses["http"], fresh=True),
             self._grpc(addresses["grpc"]),
+            self._grpc(addresses["grpc"]),
         )
-        self._threads = [threading.Thread(target=self._go, args=(call,)) for call in calls]
+        self._threads = [threading.Thread(target=self._go, args=each) for each in enumerate(calls)]
 
     @contextmanager
     def calling(self) -> Iterator["Clients"]:
@@ -115,13 +120,20 @@ class Clients:
             for thread in self._threads:
                 thread.join()
 
-    def _go(self, call: Callable[[], object]) -> None:
+    def some_more(self, answers: int = 50) -> None:
+        """Returns after so many more answers."""
+        before = self.answered
+        while self.answered < before + answers:
+            time.sleep(0.01)
+
+    def _go(self, number: int, call: Callable[[], object]) -> None:
         while not self._stop.wait(0.01):
             try:
                 call()
                 self.answered += 1
             except (httpx.HTTPError, InferenceServerException) as error:
                 self.failed.append(repr(error))
+                self.failures[number] += 1
 
     def _http(self, address: str, *, fresh: bool = False) -> Callable[[], object]:
         kept = httpx.Client(timeout=30)
@@ -133,10 +145,16 @@ class Clients:
         return call
 
     def _grpc(self, address: str) -> Callable[[], object]:
-        client = grpc_client.InferenceServerClient(address)
-        tensor = grpc_client.InferInput("x", [1, INPUTS], "FP32")
-        tensor.set_data_from_numpy(np.ones((1, INPUTS), np.float32))
-        return lambda: client.infer("tiny_encode", [tensor], client_timeout=30)
+        # Channels to one address share a connection otherwise.
+        client = grpc_client.InferenceServerClient(address, channel_args=[("grpc.use_local_subchannel_pool", 1)])
+        given = tensor()
+        return lambda: client.infer("tiny_encode", [given], client_timeout=30)
+
+
+def tensor() -> Any:
+    made = grpc_client.InferInput("x", [1, INPUTS], "FP32")
+    made.set_data_from_numpy(np.ones((1, INPUTS), np.float32))
+    return made
 
 
 def follow(running: Any, done: Callable[[dict[str, Any]], bool], name: str = "tiny") -> dict[str, Any]:
@@ -188,9 +206,7 @@ def test_a_good_version_takes_over_without_a_failed_call_and_is_undone(
         assert "version 1, has the traffic" in told
         undone = follow(running, lambda snapshot: snapshot["version"] == "1")
         assert undone["rollout"]["reason"] == "Rejected"
-        answered = clients.answered
-        while clients.answered < answered + 50:
-            time.sleep(0.05)
+        clients.some_more()
     assert clients.failed == []
     assert running.end() == (0, "")
 
@@ -211,21 +227,73 @@ def test_bad_versions_never_get_a_request(up: Start, file: Path, bundles: dict[s
     assert running.end() == (0, "")
 
 
-def test_a_version_that_dies_with_the_traffic_is_rolled_back(up: Start, file: Path, bundles: dict[str, Path]) -> None:
+def kill_the_newest_triton(running: Any) -> None:
+    tritons = [child for child in running.children("tritonserver") if "tritonserver" in child.name()]
+    max(tritons, key=lambda child: child.create_time()).kill()
+
+
+def test_a_version_that_dies_under_load_costs_at_most_the_calls_in_flight(
+    up: Start, file: Path, bundles: dict[str, Path]
+) -> None:
     edit(file, "watchFor: 2s", "watchFor: 1h")
     running = up(file.name)
-    ready = running.wait_for("Ready")["tiny"]
-    stable = running.children("tritonserver")
-    edit(file, str(bundles["1"]), str(bundles["2"]))
-    follow(running, lambda snapshot: snapshot["version"] == "2" and snapshot["phase"] == "Ready")
-    new = [child for child in running.children("tritonserver") if child not in stable]
-    new[0].kill()
-    back = follow(running, ended("RolledBack"))
+    with Clients(running.wait_for("Ready")["tiny"]["addresses"]).calling() as clients:
+        edit(file, str(bundles["1"]), str(bundles["2"]))
+        follow(running, lambda snapshot: snapshot["version"] == "2" and snapshot["phase"] == "Ready")
+        clients.some_more()
+        assert clients.failed == []
+        kill_the_newest_triton(running)
+        back = follow(running, ended("RolledBack"))
+        clients.some_more(300)
+    assert max(clients.failures.values(), default=0) <= 1, clients.failed
     assert "CandidateLost" in json.dumps(back["rollout"])
     assert (back["version"], back["phase"]) == ("1", "Ready")
-    url = f"http://{ready['addresses']['http']}/v2/models/tiny_encode/infer"
-    assert httpx.post(url, json=CALL, timeout=30).is_success
     assert running.end()[0] == 1, "it was not ready for a moment"
+
+
+def test_a_version_that_dies_while_clients_are_on_their_way_to_it(
+    up: Start, file: Path, bundles: dict[str, Path]
+) -> None:
+    edit(file, "watchFor: 2s", "watchFor: 1h")
+    running = up(file.name)
+    addresses = running.wait_for("Ready")["tiny"]["addresses"]
+    url = f"http://{addresses['http']}/v2/models/tiny_encode/infer"
+
+    def answer() -> Any:
+        return httpx.post(url, json=CALL, timeout=30).raise_for_status().json()["outputs"][0]["data"]
+
+    old = answer()
+    with Clients(addresses).calling() as clients, grpc_client.InferenceServerClient(addresses["grpc"]) as streaming:
+        answers: queue.Queue[Any] = queue.Queue()
+        streaming.start_stream(lambda result, error: answers.put(error))
+        streaming.async_stream_infer("tiny_encode", [tensor()])
+        assert answers.get(timeout=30) is None
+        edit(file, str(bundles["1"]), str(bundles["2"]))
+        while answer() == old:  # the stream keeps the stable revision's tap from being done with handing over
+            time.sleep(0.01)
+        kill_the_newest_triton(running)
+        follow(running, ended("RolledBack"))
+        clients.some_more(300)
+        streaming.async_stream_infer("tiny_encode", [tensor()])
+        assert answers.get(timeout=30) is None
+    assert max(clients.failures.values(), default=0) <= 1, clients.failed
+    assert answer() == old
+    running.end()
+
+
+def test_a_promoted_version_that_dies_is_relieved_by_the_one_that_was_kept(
+    up: Start, file: Path, bundles: dict[str, Path]
+) -> None:
+    running = up(file.name)
+    with Clients(running.wait_for("Ready")["tiny"]["addresses"]).calling() as clients:
+        edit(file, str(bundles["1"]), str(bundles["2"]))
+        follow(running, ended("Promoted"))
+        clients.some_more()
+        kill_the_newest_triton(running)
+        follow(running, lambda snapshot: "StableBack" in happened(snapshot))
+        clients.some_more()
+    assert max(clients.failures.values(), default=0) <= 1, clients.failed
+    running.end()
 
 
 def test_edits_that_cannot_be_served_leave_what_runs(

@@ -5,7 +5,6 @@ clients from them is what a switch changes. One look after the other observes, h
 """
 
 import asyncio
-import logging
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, closing, suppress
@@ -16,28 +15,27 @@ from typing import Any
 import httpx
 
 from latentry_operator.local.admin_door import AdminDoor
+from latentry_operator.local.alarm import Alarm
 from latentry_operator.local.control import ControlServer
 from latentry_operator.local.evidence import EvidenceReader
+from latentry_operator.local.figures import read_traffic
 from latentry_operator.local.ports import PortAllocator
 from latentry_operator.local.rehearsal import Rehearsals
-from latentry_operator.local.revision import POLL_SECONDS, LocalRevision, Site, sentence
-from latentry_operator.local.snapshot import Addresses, Phase, RevisionView, Snapshot, Traffic
+from latentry_operator.local.revision import HOLD_SECONDS, POLL_SECONDS, LocalRevision, Site, sentence
+from latentry_operator.local.snapshot import Addresses, Phase, RevisionView, Snapshot
 from latentry_operator.local.story import EDIT_REFUSED, EDIT_TAKEN, SWITCH_FAILED, Story
 from latentry_operator.local.wanted import Wanted
 from latentry_operator.plan.rollout.facts import Command, Evidence, RolloutFacts, Running, Verb
 from latentry_operator.plan.rollout.machine import Decision, Desired, advance
 from latentry_operator.plan.rollout.policy import FULL
 from latentry_operator.plan.rollout.reasons import RolloutReason
+from latentry_operator.plan.rollout.stand_in import stand_in
 from latentry_operator.plan.rollout.state import RolloutState
 from latentry_serving.contract.errors import InvalidInput, LatentryError, OperationFailed
-from latentry_serving.contract.metrics import SERVER_FAULTS
-from latentry_serving.contract.slis import Slis
 from latentry_serving.contract.tap_config import Address
 from latentry_serving.contract.triton_traces import TraceExport
 from latentry_serving.tap.listening import bind
 from latentry_serving.triton.install import TritonInstall
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ class LocalModel:
         self._command: Command | None = None
         self._commands = 0
         self._commanding, self._looked = asyncio.Lock(), asyncio.Event()
-        self._wake = asyncio.Event()
+        self._wake, self._alarm = asyncio.Event(), Alarm()
         self._story = Story(self._view, clock)
         addresses = Addresses(str(place.http), str(place.grpc), str(place.admin), place.page)
         self.snapshot = Snapshot(place.name, first.plan.version, Phase.STARTING, "preparing", addresses)
@@ -180,7 +178,8 @@ class LocalModel:
                         await self._wake.wait()
 
     async def _look(self, site: Site, client: httpx.AsyncClient, reader: EvidenceReader) -> None:
-        evidence = await self._read_evidence(self._state or RolloutState(), reader)
+        self._alarm.reset()
+        evidence = await self._alarm.unless_rung(self._read_evidence(self._state or RolloutState(), reader), Evidence())
         command = self._command
         facts = RolloutFacts(
             target=self._wanted.revision,
@@ -190,10 +189,17 @@ class LocalModel:
             evidence=evidence,
             command=command,
         )
-        decision = advance(self._state, facts, self._wanted.policy, self._clock())
+        now = self._clock()
+        decision = advance(self._state, facts, self._wanted.policy, now)
         self._state = decision.state
         self._story.tell_all(decision.happenings)
+        serving = decision.desired.selected or self._serving
+        helper = stand_in(decision.state, facts, self._wanted.policy, now, serving)
+        if (revision := self._revisions.get(serving)) is not None:
+            await revision.hold(HOLD_SECONDS if helper else 0.0)  # before it gets the clients
         await self._carry_out(decision.desired, site)
+        for other in self._revisions.keys() - {self._serving}:
+            await self._revisions[other].hold(0.0)
         await self._report(decision, client)
         if command is self._command:
             self._looked.set()
@@ -218,7 +224,9 @@ class LocalModel:
         for name in desired.replicas:
             if name not in self._revisions and name in self._plans:
                 await self._settled(name)
-                revision = LocalRevision(self._plans[name], site, self._on_change, created=self._clock())
+                revision = LocalRevision(
+                    self._plans[name], site, self._on_change, lost=self._on_loss, created=self._clock()
+                )
                 self._revisions[name] = revision
                 revision.start()
         if desired.selected and desired.selected != self._serving:
@@ -237,7 +245,8 @@ class LocalModel:
             if old is None:
                 await new.serve()
             else:
-                await old.hand_over(new)
+                new.alarm.reset()
+                await new.alarm.unless_rung(old.hand_over(new), None)  # a taker that breaks gives them away at once
         except OperationFailed as error:
             self._story.tell("Warning", SWITCH_FAILED, str(error))
             return
@@ -279,10 +288,12 @@ class LocalModel:
             self._update(rollout=rollout)
             return
         changes: dict[str, Any] = {"rollout": rollout, "version": shown.wanted.plan.version}
+        traffic = self.snapshot.traffic
+        if self._serving and shown.ready:
+            traffic = await self._alarm.unless_rung(read_traffic(client, shown.url), None) or traffic
         if not self._serving:
             self._update(**changes, message=shown.message or "golden outputs are checked")
         elif shown.ready:
-            traffic = await self._traffic(client, shown.admin)
             self._update(**changes, phase=Phase.READY, was_ready=True, message=self._where(), traffic=traffic)
         else:
             self._update(**changes, **self._not_ready(shown))
@@ -297,14 +308,6 @@ class LocalModel:
         """The revision that the model's figures are of: the one with the traffic, before it the first one."""
         candidate = self._state.candidate if self._state is not None else ""
         return self._revisions.get(self._serving or candidate)
-
-    async def _traffic(self, client: httpx.AsyncClient, admin: Address) -> Traffic | None:
-        try:
-            answer = (await client.get(f"http://{admin}/slis")).raise_for_status()
-        except httpx.HTTPError as error:
-            _log.warning("no SLIs from the tap of %s: %s", self.name, error)
-            return self.snapshot.traffic
-        return traffic(Slis.model_validate_json(answer.content))
 
     def _where(self) -> str:
         place = self._place
@@ -321,18 +324,11 @@ class LocalModel:
             self._update(**self._not_ready(serving))
         self._wake.set()
 
+    def _on_loss(self) -> None:
+        """A revision answered and does no more."""
+        self._alarm.ring()
+        self._wake.set()
+
     def _update(self, **changes: Any) -> None:
         self.snapshot = replace(self.snapshot, **changes)
         self._changed()
-
-
-def traffic(slis: Slis) -> Traffic:
-    """The table's figures: rate and latency over the last minute, counts since the start."""
-    total, recent = slis.inference.total, slis.inference.recent
-    return Traffic(
-        requests_per_second=recent.requests_per_second,
-        p50_seconds=recent.latency_seconds.p50,
-        p99_seconds=recent.latency_seconds.p99,
-        requests=total.requests,
-        errors=sum(total.outcomes.get(outcome, 0) for outcome in SERVER_FAULTS),
-    )

@@ -15,6 +15,7 @@ from socket import socket
 import httpx
 
 from latentry_operator.local import memory
+from latentry_operator.local.alarm import Alarm
 from latentry_operator.local.ports import HOST, PortAllocator
 from latentry_operator.local.tap_process import TapProcess
 from latentry_operator.local.wanted import Wanted
@@ -40,6 +41,8 @@ READY_AFTER_START_SECONDS = 30.0
 """From a tap that has checked the bundle's files, however large they are, to one whose probes were answered."""
 HAND_OVER_SECONDS = 10.0
 """How long busy connections may take to end a call; what is left then stays where it is and is drained at the stop."""
+HOLD_SECONDS = 2.0
+"""How long clients whose Triton is gone wait for the revision that stands in. It takes milliseconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,10 +72,13 @@ class Site:
 class LocalRevision:
     """Runs from ``start`` to ``stop`` and knows at any time how it stands."""
 
-    def __init__(self, wanted: Wanted, site: Site, changed: Callable[[], None], *, created: float) -> None:
+    def __init__(
+        self, wanted: Wanted, site: Site, changed: Callable[[], None], *, lost: Callable[[], None], created: float
+    ) -> None:
         """
         Args:
             changed: called at once when something broke or came up.
+            lost: called before that when it answered and no longer does.
             created: Unix time.
         """
         self.wanted = wanted
@@ -82,16 +88,19 @@ class LocalRevision:
         """What it waits for; empty while it is ready."""
         self.failure: LatentryError | None = None
         """Why it ended before it was ready."""
+        self.alarm = Alarm()
+        """Rung when it answered and no longer does."""
         self.triton: Address | None = None
         """Its Triton's HTTP address, once it runs."""
         self._site = site
-        self._changed = changed
+        self._changed, self._lost = changed, lost
         self._created = created
         self._run_dir = site.run_dir / self.name.rpartition("-")[2]  # short: sockets' paths are limited
         self._serving = False
+        self._hold_seconds = 0.0
         self._answers = False
         self._seen_answering = False
-        self._breaks = 0
+        self._breaks, self._losses = 0, 0
         self._refused, self._killed_for = "", ""
         self._tap: TapProcess | None = None
         self._task: asyncio.Task[None] | None = None
@@ -161,6 +170,18 @@ class LocalRevision:
             other._serving, self._serving = False, True
             raise OperationFailed(f"clients could not be handed over: {problem}", remedy="it is tried again")
 
+    async def hold(self, seconds: float) -> None:
+        """For how long clients that come while its Triton is gone wait to be handed over; 0: they are refused at once.
+        A tap that does not answer keeps what it was told last; it is to be asked again at the next look."""
+        if seconds == self._hold_seconds or self.control is None:
+            return
+        try:
+            await ask(self.control, "hold", seconds=seconds)
+        except OperationFailed as error:
+            _log.warning("%s: %s", self.name, error)
+            return
+        self._hold_seconds = seconds
+
     @property
     def control(self) -> str | None:
         """Where its tap takes orders; None while it does not run."""
@@ -201,7 +222,13 @@ class LocalRevision:
                 "drain_seconds": DRAIN_SECONDS,
             }
         )
-        return TapProcess(config, self._run_dir, accepting=lambda: self._serving, report=self._on_trouble)
+        return TapProcess(
+            config,
+            self._run_dir,
+            accepting=lambda: self._serving,
+            hold_seconds=lambda: self._hold_seconds,
+            report=self._on_trouble,
+        )
 
     async def _watch(self, server: TritonServer, client: httpx.AsyncClient) -> None:
         """Asks the tap, and looks at Triton's memory, for ever.
@@ -215,9 +242,12 @@ class LocalRevision:
             if loop.time() >= memory_due:
                 await self._look_at_memory(server)
                 memory_due = loop.time() + memory.LOOK_SECONDS
+            losses = self._losses
             reason = await self._not_ready(client)
             # Outputs that are not the recorded ones are answers too: the golden gate judges them.
             answers = not reason or await self._golden_missed(client)
+            if losses != self._losses:  # what the tap said is older than that
+                continue
             if not self._seen_answering and await self._checks_files(client):
                 until = loop.time() + READY_AFTER_START_SECONDS
             self._seen_answering = self._seen_answering or answers
@@ -275,6 +305,8 @@ class LocalRevision:
     def _on_triton(self, state: ServerState) -> None:
         if state.phase is TritonPhase.STARTING and not self._seen_answering:
             self._tell(state.text)
+        elif state.phase is TritonPhase.BROKEN:
+            self._lose(state.text)
         elif state.phase is TritonPhase.WAITING:
             why, self._killed_for = self._killed_for, ""
             self._on_trouble(why or state.text.splitlines()[0])
@@ -282,7 +314,14 @@ class LocalRevision:
     def _on_trouble(self, reason: str) -> None:
         """Triton or the tap broke: known at once, before the next poll would see it."""
         self._breaks += 1
-        self._answers = False
+        self._lose(reason)
+
+    def _lose(self, reason: str) -> None:
+        self._losses += 1
+        if self._answers:
+            self._answers = False
+            self.alarm.ring()
+            self._lost()
         self._tell(reason)
 
     def _tell(self, message: str) -> None:

@@ -34,6 +34,7 @@ class TapProcess:
         run_dir: Path,
         *,
         accepting: Callable[[], bool],
+        hold_seconds: Callable[[], float],
         report: Report,
         backoff: Backoff | None = None,
     ) -> None:
@@ -43,6 +44,7 @@ class TapProcess:
                 found where it was.
             run_dir: existing folder for ``tap.json`` (the configuration), ``tap.log`` and control sockets.
             accepting: whether it is to take clients, asked at each start.
+            hold_seconds: how long clients may wait in it for another tap, asked at each start.
             report: called with a sentence when the tap died and is started again.
             backoff: waits between restarts.
         """
@@ -50,6 +52,7 @@ class TapProcess:
         self._run_dir = run_dir
         self._log_file = run_dir / "tap.log"
         self._accepting = accepting
+        self._hold_seconds = hold_seconds
         self._report = report
         self._backoff = backoff or Backoff()
         self._process: Process | None = None
@@ -94,7 +97,8 @@ class TapProcess:
     async def _start(self) -> None:
         control = self._run_dir / f"tap-{self._starts}.sock"  # each process its own: the last one's may be left over
         self._starts += 1
-        config = self._config.model_copy(update={"accepting": self._accepting(), "control": str(control)})
+        told = {"accepting": self._accepting(), "control": str(control), "hold_seconds": self._hold_seconds()}
+        config = self._config.model_copy(update=told)
         config_file = self._run_dir / "tap.json"
         config_file.write_text(config.model_dump_json(by_alias=True, exclude_none=True, indent=2))
         command = [sys.executable, "-m", "latentry_serving", "tap", "--config", str(config_file)]

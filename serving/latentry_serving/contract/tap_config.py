@@ -190,6 +190,9 @@ class TapConfig(BaseModel):
     control: str | None = None
     """Path of a Unix socket, made with mode 0600, through which the tap is told to accept, to stop accepting and to
     hand its clients over to another tap. Left out: there is none."""
+    hold_seconds: float = Field(default=0.0, ge=0)
+    """How long clients wait for another tap to take them over while nobody listens where Triton should; the control
+    socket may say otherwise. 0: they are refused at once."""
     upstream_http: Address = Address(port=ports.TRITON_HTTP)
     upstream_grpc: Address = Address(port=ports.TRITON_GRPC)
     upstream_metrics: Address = Address(port=ports.TRITON_METRICS)

@@ -26,18 +26,23 @@ class Connection:
         clock: Callable[[], float],
         buffer_bytes: int,
         connect_timeout_s: float,
+        patience_s: Callable[[], float],
         on_closed: Callable[["Connection", RefusedReason | None], None],
     ) -> None:
         """
         Args:
+            patience_s: how long the client may wait for another tap when nobody listens where Triton should; 0: it is
+                refused at once.
             on_closed: called once, when both sides are gone; says why when the connection never reached Triton.
         """
         self.client = Side(read_along.client_sent, clock, buffer_bytes)
-        self._server = Side(read_along.server_sent, clock, buffer_bytes)
+        self._new_server = partial(Side, read_along.server_sent, clock, buffer_bytes)
+        self._server = self._new_server()
         self._upstream = upstream
         self._read_along = read_along
         self._clock = clock
         self._connect_timeout_s = connect_timeout_s
+        self._patience_s = patience_s
         self._on_closed = on_closed
         self._dialling: asyncio.Task[None] | None = None
         self._refused: RefusedReason | None = None
@@ -45,11 +50,17 @@ class Connection:
         """The client was told that its next call belongs elsewhere."""
         self.parted = False
         """Given up by this side: it only waits for the client to close."""
+        self._waiting: asyncio.TimerHandle | None = None
+        self._patient = True
+        self._had_calls = False
+        """It was joined to Triton before."""
+        self._bereft = False
+        """Triton ended this connection between two calls, and whether it is gone altogether is being found out."""
+        self._told: Callable[[Connection], None] | None = None
         self.client.on_made = self._dial_soon
         self.client.on_end = self._client_ended
         self.client.on_lost = self._client_lost
-        self._server.on_end = self._server_ended
-        self._server.on_lost = self._server_lost
+        self._listen_to_server()
 
     @property
     def protocol(self) -> Protocol:
@@ -59,6 +70,12 @@ class Connection:
     def joined(self) -> bool:
         """Triton has taken the connection."""
         return self.client.other is not None
+
+    @property
+    def waiting(self) -> bool:
+        """Nobody listens where Triton should, and nothing the client sent has been forwarded but calls that are over:
+        its socket may go to another process, with what was read of it (``early``), whatever it speaks."""
+        return self._waiting is not None
 
     @property
     def idle(self) -> bool:
@@ -72,8 +89,9 @@ class Connection:
 
     @property
     def movable(self) -> bool:
-        """`between_calls`, and nothing is on its way to the client either: its socket may go to another process."""
-        return self.between_calls and self.client.steady and not self._server.unread
+        """`waiting`, or `between_calls` and nothing on its way to the client either: its socket may go to another
+        process."""
+        return self.waiting or (self.between_calls and self.client.steady and not self._server.unread)
 
     def hold(self) -> None:
         """Leaves what either side sends in the kernel."""
@@ -82,11 +100,13 @@ class Connection:
 
     def release(self) -> None:
         """Reads on after `hold`."""
-        self.client.resume()
-        self._server.resume()
+        if not self.waiting:
+            self.client.resume()
+            self._server.resume()
 
     def watch(self, told: Callable[["Connection"], None] | None) -> None:
-        """Has ``told`` called whenever something from Triton went on to the client; None: no more."""
+        """Has ``told`` called when something from Triton went on to the client, or it begins to wait; None: no more."""
+        self._told = told
         self._server.watch(None if told is None else partial(told, self))
 
     def say_goodbye(self) -> bool:
@@ -131,30 +151,96 @@ class Connection:
         self.client.reset()
         self._server.reset()
 
+    def stop_waiting(self) -> None:
+        """Tries Triton for a last time; who waits no longer is refused as ever."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting, self._patient = None, False
+            self._redial()
+
+    def _redial(self) -> None:
+        self._server = self._new_server()
+        self._listen_to_server()
+        self._dial_soon()
+
     def _dial_soon(self) -> None:
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
+    def _listen_to_server(self) -> None:
+        self._server.on_end = self._server_ended
+        self._server.on_lost = self._server_lost
+
     async def _dial(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
-                await loop.create_connection(lambda: self._server, self._upstream.host, self._upstream.port)
-        except (OSError, TimeoutError):
-            self._refused = RefusedReason.UPSTREAM_UNAVAILABLE
+            await self._connect()
+        except (OSError, TimeoutError) as error:
             self._server.lost = True
-            self.client.reset()
+            if isinstance(error, ConnectionRefusedError) and self._may_wait:
+                self._wait()
+            else:
+                self._refuse()
             return
         if self.client.lost:
             self._server.reset()
+        elif self._bereft:  # Triton is well, and has done with this client
+            self._read_along.server_gone(self._clock(), in_order=True)
+            self.close()
+        else:
+            self._patient = True
+            self._server.join(self.client)
+            self.client.join(self._server)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._connect_timeout_s):
+            await loop.create_connection(lambda: self._server, self._upstream.host, self._upstream.port)
+
+    @property
+    def _may_wait(self) -> bool:
+        return self._patient and self._patience_s() > 0 and not (self.client.ended or self.client.lost)
+
+    def _refuse(self) -> None:
+        if self._had_calls and not (
+            self.client.early or self.client.unread
+        ):  # the end of an idle connection is nobody's failure
+            self.client.close()
             return
-        self._server.join(self.client)
-        self.client.join(self._server)
+        self._refused = RefusedReason.UPSTREAM_UNAVAILABLE
+        self.client.reset()
+
+    def _wait(self) -> None:
+        self._bereft = False
+        self.client.pause()
+        self._waiting = asyncio.get_running_loop().call_later(self._patience_s(), self.stop_waiting)
+        if self._told is not None:
+            self._told(self)
+
+    def _outlives_triton(self) -> bool:
+        """Whether the client stays although Triton's side is gone: between two calls of HTTP/1.1 nothing is lost."""
+        if (
+            not self._patience_s()
+            or self.protocol is not Protocol.HTTP
+            or not (self.joined and self._read_along.movable and self.client.steady)
+            or self.told
+            or self.parted
+        ):
+            return False
+        old, self._bereft, self._had_calls = self._server, True, True
+        old.on_end = old.on_lost = _nothing
+        self.client.pause()
+        self.client.separate()
+        old.separate()
+        old.close()
+        self._redial()
+        return True
 
     def _client_ended(self) -> None:
         self._read_along.client_gone(self._clock())
         self._mirror_end(self._server)
 
     def _server_ended(self) -> None:
+        if self._outlives_triton():
+            return
         self._read_along.server_gone(self._clock(), in_order=True)
         self._mirror_end(self.client)
 
@@ -165,12 +251,17 @@ class Connection:
             other.end_writing()
 
     def _client_lost(self, error: Exception | None) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         self._read_along.client_gone(self._clock())
         if self._server.transport is None:
             self._give_up_dialling()
         self._side_lost(self._server, error)
 
     def _server_lost(self, error: Exception | None) -> None:
+        if self._outlives_triton():
+            return
         self._read_along.server_gone(self._clock(), in_order=False)
         self._side_lost(self.client, error)
 
@@ -193,3 +284,7 @@ class Connection:
             self._read_along.closed(self._clock())
             self._on_closed(self, self._refused)
         return over
+
+
+def _nothing(*_: object) -> None:
+    """A side that no longer belongs to a connection has nobody to tell."""

@@ -1,4 +1,4 @@
-"""A tap's control socket: accept, stop accepting, hand over, and the receiving side of another tap's handover."""
+"""A tap's control socket: accept, stop accepting, hold, hand over, and the receiving side of another tap's handover."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.tap.control_wire import ControlWire
 from latentry_serving.tap.forwarder import Forwarder
 from latentry_serving.tap.handover import Handover, hand_over
+from latentry_serving.tap.moved import received
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Control:
             while (received := await wire.receive()) is not None:
                 message, descriptors = received
                 if message.get("do") == "adopt":
-                    await self._adopt(wire, descriptors)
+                    await self._adopt(wire, message, descriptors)
                     continue
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -112,19 +113,22 @@ class Control:
             await forwarder.doors.accept()
         elif do == "stop accepting":
             forwarder.doors.stop_accepting()
-        elif do == "hand over":
-            return await self._hand_over(str(message.get("to")), message.get("seconds"))
+        elif do in ("hand over", "hold"):
+            if (seconds := _seconds(message)) is None:
+                return {"refused": "seconds must be a number, 0 or more"}
+            if do == "hand over":
+                return await self._hand_over(str(message.get("to")), seconds)
+            forwarder.be_patient(seconds)
         elif do != "status":
-            return {"refused": f"no such command: {do!r}; there are status, accept, stop accepting, hand over"}
+            return {"refused": f"no such command: {do!r}; there are status, accept, stop accepting, hold, hand over"}
         return {
             "accepting": forwarder.doors.accepting,
             "connections": len(forwarder.connections),
+            "waiting": sum(connection.waiting for connection in forwarder.connections),
             "handing_over": self._handing is not None,
         }
 
-    async def _hand_over(self, to: str, seconds: object) -> dict[str, object]:
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < float("inf"):
-            return {"refused": "seconds must be a number, 0 or more"}
+    async def _hand_over(self, to: str, seconds: float) -> dict[str, object]:
         if self._handing is not None:
             return {"refused": "a handover is on its way"}
         if Path(to) == self._path:
@@ -142,10 +146,15 @@ class Control:
             self._handing.cancel()
             await asyncio.wait({self._handing})
 
-    async def _adopt(self, wire: ControlWire, descriptors: list[int]) -> None:
+    async def _adopt(self, wire: ControlWire, message: Mapping[str, Any], descriptors: list[int]) -> None:
         """Takes clients of another tap. The answer goes out before anything is read from them: when it cannot, the
         other tap goes on with them."""
-        clients = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        try:
+            moved = received(message, descriptors)
+        except ValueError as error:
+            wire.send({"refused": str(error)})
+            return
+        clients = [socket.socket(fileno=client.descriptor) for client in moved]
         taken = min(len(clients), self._forwarder.room)
         try:
             wire.send({"taken": taken})
@@ -155,6 +164,17 @@ class Control:
         finally:
             for client in clients[taken:]:
                 client.close()
-        adopting = asyncio.gather(*map(self._forwarder.adopt, clients[:taken]))
+        adopting = asyncio.gather(
+            *(
+                self._forwarder.adopt(client, one.protocol, one.early)
+                for client, one in zip(clients[:taken], moved, strict=False)
+            )
+        )
         self._adopting.add(adopting)
         adopting.add_done_callback(self._adopting.discard)
+
+
+def _seconds(message: Mapping[str, Any]) -> float | None:
+    seconds = message.get("seconds")
+    good = isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds < float("inf")
+    return seconds if good else None

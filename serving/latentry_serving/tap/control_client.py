@@ -11,8 +11,9 @@ async def ask(path: str, do: str, *, seconds: float = 0.0, **more: object) -> di
 
     Args:
         path: its control socket.
-        do: ``status``, ``accept``, ``stop accepting`` or ``hand over`` (with ``to``: the other tap's control socket).
-        seconds: how long a handover may take.
+        do: ``status``, ``accept``, ``stop accepting``, ``hold``, or ``hand over`` (with ``to``: the other tap's control
+            socket).
+        seconds: how long a handover may take; how long clients may wait for another tap.
 
     Raises:
         OperationFailed: it does not answer, or refuses.

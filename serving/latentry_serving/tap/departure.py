@@ -82,8 +82,11 @@ class Departure:
                 await self._wake.wait()
 
     def _heard(self, connection: Connection) -> None:
-        """Called within the loop's turn in which an answer went on: nothing of the next request is read before."""
-        if connection.protocol is Protocol.GRPC:
+        """Called within the loop's turn in which an answer went on, or the client began to wait: nothing of the next
+        request is read before."""
+        if connection.waiting:
+            self._look_after(connection)
+        elif connection.protocol is Protocol.GRPC:
             self._tell(connection)
         else:
             self._since_s[connection] = self._clock()
@@ -92,7 +95,10 @@ class Departure:
         self._stirred.add(connection)
 
     def _look_after(self, connection: Connection) -> None:
-        if connection.parted or not connection.joined:
+        if connection.parted:
+            return
+        if not connection.joined:
+            self._look_after_unjoined(connection)
             return
         if connection not in self._since_s:
             self._welcome(connection)
@@ -102,6 +108,18 @@ class Departure:
             self._hold(connection)
         else:
             self._look_after_http(connection)
+
+    def _look_after_unjoined(self, connection: Connection) -> None:
+        connection.watch(self._heard)
+        if not connection.waiting:
+            return
+        if connection not in self._since_s:
+            self.seen += 1
+            self._since_s[connection] = self._clock()
+        if self._move is not None:
+            self._held.add(connection)
+        else:
+            connection.stop_waiting()
 
     def _welcome(self, connection: Connection) -> None:
         self.seen += 1

@@ -39,6 +39,7 @@ class Forwarder:
         self._clock = clock
         self._catalogue = Catalogue(config.operations)
         self._connections: set[Connection] = set()
+        self._patience_s = config.hold_seconds
         self.doors = Doors(config, self._accept)
 
     async def listen(self) -> tuple[int, int]:
@@ -60,10 +61,22 @@ class Forwarder:
         """How many clients another tap may hand over now: none to one that takes no clients."""
         return self._config.max_connections - len(self._connections) if self.doors.accepting else 0
 
-    async def adopt(self, client: socket.socket) -> None:
-        """Serves a client that another tap accepted."""
+    def be_patient(self, seconds: float) -> None:
+        """For how long clients wait for another tap while nobody listens where Triton should; 0: they are refused at
+        once, those that wait too."""
+        self._patience_s = seconds
+        if not seconds:
+            for connection in list(self._connections):
+                connection.stop_waiting()
+
+    async def adopt(self, client: socket.socket, protocol: Protocol, early: bytes) -> None:
+        """Serves a client that another tap accepted.
+
+        Args:
+            early: what that one has read of it, and forwarded nowhere.
+        """
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(partial(self._accept, Protocol.HTTP), client)
+            await asyncio.get_running_loop().connect_accepted_socket(partial(self._accept, protocol, early), client)
         except OSError as error:  # the client is gone
             log.info("a client did not live to be adopted: %s", error)
             client.close()
@@ -81,7 +94,7 @@ class Forwarder:
                 else:
                     connection.reset()
 
-    def _accept(self, protocol: Protocol) -> asyncio.Protocol:
+    def _accept(self, protocol: Protocol, early: bytes = b"") -> asyncio.Protocol:
         """The protocol of a connection just accepted."""
         if len(self._connections) >= self._config.max_connections:
             self._book.connection_refused(protocol, RefusedReason.CONNECTION_LIMIT, self._clock())
@@ -97,10 +110,13 @@ class Forwarder:
             clock=self._clock,
             buffer_bytes=self._config.buffer_bytes,
             connect_timeout_s=self._config.connect_timeout_seconds,
+            patience_s=lambda: self._patience_s,
             on_closed=partial(self._closed, protocol),
         )
         self._connections.add(connection)
         self._book.connection_opened(protocol)
+        if early:
+            connection.client.data_received(early)
         return connection.client
 
     def _closed(self, protocol: Protocol, connection: Connection, refused: RefusedReason | None) -> None:

@@ -4,7 +4,8 @@ The listening sockets are shared already (`listening`). HTTP/1.1 connections mov
 goes through a Unix socket (SCM_RIGHTS, unix(7)) while nobody reads from it, and this process lets go of its copy only
 after the other has said that it has it, and before that one reads. So every byte is read by exactly one of them,
 whoever dies when. HTTP/2 connections cannot move, their header tables being in three processes' memories; their clients
-are told to go (GOAWAY), and come back through the listening socket.
+are told to go (GOAWAY), and come back through the listening socket. Clients that wait because Triton is gone move
+whatever they speak, with what has been read of them: it was forwarded to nobody.
 """
 
 import logging
@@ -16,6 +17,7 @@ from latentry_serving.tap.connection import Connection
 from latentry_serving.tap.control_wire import ControlWire
 from latentry_serving.tap.departure import Departure, Move
 from latentry_serving.tap.forwarder import Forwarder
+from latentry_serving.tap.moved import Moved, sent
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ async def _without_doors(forwarder: Forwarder, departing: Awaitable[None]) -> No
     """Stops accepting clients; accepts them again when the other tap fails."""
     forwarder.doors.stop_accepting()
     try:
+        await forwarder.doors.settled()
         await departing
     except Exception:
         await forwarder.doors.accept()
@@ -70,8 +73,12 @@ async def _without_doors(forwarder: Forwarder, departing: Awaitable[None]) -> No
 
 def _mover(wire: ControlWire) -> Move:
     async def move(connections: Sequence[Connection]) -> int:
-        descriptors = [connection.client.fileno() for connection in connections]
-        answer = await wire.ask({"do": "adopt", "connections": len(descriptors)}, descriptors)
+        clients = [
+            Moved(connection.client.fileno(), connection.protocol, connection.client.early)
+            for connection in connections
+        ]
+        with sent(clients) as (message, descriptors):
+            answer = await wire.ask({"do": "adopt", **message}, descriptors)
         return int(answer.get("taken", 0))
 
     return move

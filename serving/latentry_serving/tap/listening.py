@@ -10,6 +10,7 @@ from latentry_serving.contract.metrics import Protocol
 from latentry_serving.contract.tap_config import Address, TapConfig
 
 _BACKLOG = 1_024
+_TURNS = 3
 
 MakeProtocol = Callable[[Protocol], asyncio.Protocol]
 
@@ -69,6 +70,12 @@ class Doors:
         for server in self._servers:
             server.close()
         self._servers.clear()
+
+    async def settled(self) -> None:
+        """After `stop_accepting`: returns when everybody who was taken before has a protocol. The event loop makes it
+        one turn after it has taken the client."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     def close(self) -> None:
         """Takes no more clients, for good."""

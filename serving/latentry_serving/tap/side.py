@@ -23,10 +23,11 @@ class Side(asyncio.Protocol):
         self.ended = False
         """It sent its last byte."""
         self.lost = False
-        self._early: list[bytes] = []
+        self._early: list[tuple[bytes, float]] = []
         self._write: Callable[[bytes], None] = self._keep
         self._observe_only = observe
-        self._observe = observe
+        self._observed = observe
+        self._observe: Callable[[bytes, float], None] = _nothing
         self._clock = clock
         self._buffer_bytes = buffer_bytes
         self._reset_when_flushed = False
@@ -55,9 +56,10 @@ class Side(asyncio.Protocol):
         self.other = other
         assert self.transport is not None  # noqa: S101 - join is called by connections only
         assert other.transport is not None  # noqa: S101
-        self._write = other.transport.write
-        for data in self._early:
+        self._write, self._observe = other.transport.write, self._observed
+        for data, now_s in self._early:
             self._write(data)
+            self._observe(data, now_s)
         self._early.clear()
         if self.ended:
             other.end_writing()
@@ -65,10 +67,14 @@ class Side(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _keep(self, data: bytes) -> None:
-        """Before the other end is there one read is kept, and no more is read."""
-        self._early.append(data)
+        """Before the other end is there one read is kept, unobserved, and no more is read."""
+        self._early.append((data, self._clock()))
         if self.transport is not None:
             self.transport.pause_reading()
+
+    def separate(self) -> None:
+        """There is no other end any more; another one may join."""
+        self.other, self._write, self._observe = None, self._keep, _nothing
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -106,6 +112,11 @@ class Side(asyncio.Protocol):
         if word:
             self.transport.write(word)
         return True
+
+    @property
+    def early(self) -> bytes:
+        """What was read and has gone nowhere yet."""
+        return b"".join(data for data, _ in self._early)
 
     @property
     def steady(self) -> bool:
@@ -154,15 +165,15 @@ class Side(asyncio.Protocol):
     def watch(self, told: Callable[[], None] | None) -> None:
         """Has ``told`` called after each read has gone on and was observed; None: no more."""
         observe = self._observe_only
-        if told is None:
-            self._observe = observe
-            return
 
         def observed(data: bytes, now_s: float) -> None:
             observe(data, now_s)
-            told()
+            if told is not None:
+                told()
 
-        self._observe = observed
+        self._observed = observe if told is None else observed
+        if self.other is not None:
+            self._observe = self._observed
 
     def rewrite(self, rewritten: Callable[[bytes], bytes]) -> None:
         """Has every read go through ``rewritten`` on its way from now on."""

@@ -187,18 +187,24 @@ class TritonProcess:
         with contextlib.suppress(psutil.NoSuchProcess):  # ended this very moment: wait_broken will say so
             self._stubs = [child for child in psutil.Process(self.pid).children() if _is_stub(child)]
 
-    async def wait_broken(self, check_seconds: float = 1.0) -> OperationFailed:
+    async def wait_broken(self, noticed: Callable[[], None], check_seconds: float = 1.0) -> OperationFailed:
         """Returns, with the reason, when a ready Triton has ended or lost one of its model processes.
 
         Triton 2.51 never replaces a python model process that died, and goes on calling itself ready.
+
+        Args:
+            noticed: called the moment it is known, before what is left is cleared up and the reason found.
+            check_seconds: between two looks at the model processes.
         """
         while not await self._ended_within(check_seconds):
             if lost := next((stub for stub in self._stubs if not _alive(stub)), None):
+                noticed()
                 return OperationFailed(
                     f"Triton lost a model process (pid {lost.pid}); {self._kills()}",
                     remedy="see its last lines below",
                     details=self.log.tail(TAIL_LINES),
                 )
+        noticed()
         return await self._failure()
 
     async def stop(self) -> None:

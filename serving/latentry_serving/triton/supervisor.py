@@ -25,6 +25,8 @@ class Phase(StrEnum):
 
     STARTING = "Starting"
     READY = "Ready"
+    BROKEN = "Broken"
+    """It ended or lost a model process this moment; why is being found out."""
     WAITING = "Waiting"
     """Broken; it is started again after a wait."""
     STOPPING = "Stopping"
@@ -156,7 +158,7 @@ class TritonServer:
     async def _keep(self, process: TritonProcess) -> None:
         loop, failures = asyncio.get_running_loop(), 0
         since = loop.time()
-        error = await process.wait_broken()
+        error = await process.wait_broken(self._noticed)
         while True:
             await self._stop_process()
             failures = self._backoff.failures(failures, loop.time() - since)
@@ -166,9 +168,12 @@ class TritonServer:
             self._restarts += 1
             since = loop.time()
             try:
-                error = await (await self._run_until_ready(self.addresses)).wait_broken()
+                error = await (await self._run_until_ready(self.addresses)).wait_broken(self._noticed)
             except OperationFailed as again:
                 error = again
+
+    def _noticed(self) -> None:
+        self._report(Phase.BROKEN, "Triton broke")
 
     def _report_loading(self, log: ServerLog) -> None:
         pending = ", ".join(sorted(log.loading - log.loaded))

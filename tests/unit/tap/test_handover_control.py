@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from latentry_serving.contract.errors import InvalidInput, OperationFailed
+from latentry_serving.contract.metrics import Protocol
 from latentry_serving.contract.tap_config import TapConfig
 from latentry_serving.sli.book import SliBook
 from latentry_serving.tap.control import Control
@@ -16,6 +17,7 @@ from latentry_serving.tap.control_client import ask
 from latentry_serving.tap.control_wire import ControlWire
 from latentry_serving.tap.forwarder import Forwarder
 from latentry_serving.tap.listening import inherited
+from latentry_serving.tap.moved import Moved, sent
 from latentry_serving.tap.settings import load_config
 
 
@@ -140,7 +142,7 @@ async def tap(tmp_path):
 async def test_commands(tap):
     path, forwarder = tap
     assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
-    idle = {"accepting": False, "connections": 0, "handing_over": False}
+    idle = {"accepting": False, "connections": 0, "waiting": 0, "handing_over": False}
     assert await ask(path, "status") == idle
     assert await ask(path, "accept") == await ask(path, "status") == idle | {"accepting": True}
     assert await ask(path, "stop accepting") == idle
@@ -148,6 +150,7 @@ async def test_commands(tap):
         ("dance", {}, "no such command"),
         ("hand over", {"to": path}, "is this tap itself"),
         ("hand over", {"to": path, "seconds": -1.0}, "seconds must be"),
+        ("hold", {"seconds": -1.0}, "seconds must be"),
     ]:
         with pytest.raises(OperationFailed, match=match):
             await ask(path, do, **more)
@@ -179,7 +182,8 @@ async def test_a_tap_that_accepts_nobody_adopts_nobody(tap):
     path, forwarder = tap
     near, far = socket.socketpair()
     wire = await ControlWire.connect(path)
-    assert await wire.ask({"do": "adopt"}, [near.fileno()]) == {"taken": 0}
+    with sent([Moved(near.fileno(), Protocol.HTTP)]) as (message, descriptors):
+        assert await wire.ask({"do": "adopt", **message}, descriptors) == {"taken": 0}
     assert forwarder.connections == set()
     assert forwarder.doors.open
     for sock in (wire, near, far):

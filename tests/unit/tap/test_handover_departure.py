@@ -27,7 +27,7 @@ class Played:
     def __init__(self, clock: Clock, protocol: Protocol, *, idle: bool = True, unread: bool = False) -> None:
         self.clock, self.protocol, self.idle = clock, protocol, idle
         self.client = SimpleNamespace(unread=unread)
-        self.told = self.parted = False
+        self.told = self.parted = self.waiting = self.gone = False
         self.joined = True
         self.parted_s: float | None = None
         self.speaks = protocol is Protocol.GRPC
@@ -45,6 +45,25 @@ class Played:
 
     def part(self) -> None:
         self.parted, self.parted_s = True, self.clock.now_s
+
+    @property
+    def movable(self) -> bool:
+        return self.waiting
+
+    def wait(self) -> None:
+        """Triton took no connection."""
+        self.waiting = True
+        if self.heard is not None:
+            self.heard(self)
+
+    def stop_waiting(self) -> None:
+        self.waiting, self.gone = False, True
+
+    def close(self) -> None:
+        self.gone = True
+
+    def release(self) -> None:
+        """It waits on."""
 
 
 @pytest.fixture
@@ -84,3 +103,32 @@ async def test_one_whose_answer_was_its_last_is_let_go_at_once(clock):
     connection.told = True
     await Departure(lambda: {connection}, clock).run(NOTICE_SECONDS)
     assert connection.parted_s < NOTICE_SECONDS
+
+
+async def moved(connections) -> int:
+    return len(connections)
+
+
+@pytest.mark.parametrize("protocol", Protocol)
+async def test_one_that_waits_is_moved_also_when_it_begins_to_meanwhile(protocol):
+    clock = Clock(0.0)  # only what is heard counts: no look is due a second time
+    first, second = (Played(clock, protocol) for _ in range(2))
+    first.joined = second.joined = False
+    first.waiting = True
+    departure = Departure(lambda: {one for one in (first, second) if not one.gone}, clock, moved)
+    leaving = asyncio.create_task(departure.run(NOTICE_SECONDS))
+    while not first.gone:
+        await asyncio.sleep(0)
+    assert not second.gone
+    second.wait()
+    await leaving
+    assert second.gone
+    assert (departure.moved, departure.seen) == (2, 2)
+
+
+async def test_one_that_waits_at_a_tap_that_stops_waits_no_longer(clock):
+    connection = Played(clock, Protocol.GRPC)
+    connection.joined, connection.waiting = False, True
+    await Departure(lambda: set() if connection.gone else {connection}, clock).run(NOTICE_SECONDS)
+    assert connection.gone
+    assert not connection.parted

@@ -228,7 +228,7 @@ def test_told_to_accept_again_a_tap_ends_its_handover(site, tritons):
             time.sleep(0.01)
         with pytest.raises(OperationFailed, match="a handover is on its way"):
             site.hand_over(0, 1)
-        assert site.ask(0, "accept") == {"accepting": True, "connections": 1, "handing_over": False}
+        assert site.ask(0, "accept") == {"accepting": True, "connections": 1, "waiting": 0, "handing_over": False}
         with pytest.raises(OperationFailed, match="ended by another command"):
             handing.result(timeout=30)
     busy_sock.sendall(raw_request(1)[-1:])

@@ -119,6 +119,9 @@ async def test_killed_server_and_killed_model_process_come_back(
 
         os.kill(server.state.pid, signal.SIGKILL)
         await _wait_for(states, lambda state: state.phase is Phase.READY and state.restarts == 1)
+        phases = [state.phase for state in states]
+        broken = phases.index(Phase.BROKEN)
+        assert (phases[broken - 1], phases[broken + 1]) == (Phase.READY, Phase.WAITING), "told before it is cleared up"
         waiting = next(state for state in states if state.phase is Phase.WAITING)
         assert "killed by SIGKILL" in waiting.text
         assert "starting again in 0.1 s" in waiting.text
