@@ -7,23 +7,19 @@ digest.
 
 import tempfile
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from latentry_serving.bundle.compose import Composer
 from latentry_serving.bundle.fit import check_fit
-from latentry_serving.bundle.golden import operation_inputs, save_golden
 from latentry_serving.bundle.normalise import strip, unify, write_graph
 from latentry_serving.bundle.probe import Probe
 from latentry_serving.bundle.profiling import ProfileData, Warn, add_profile, read_profile_data
 from latentry_serving.bundle.progress import Progress, Steps
+from latentry_serving.bundle.recording import Recorder, write_golden
 from latentry_serving.bundle.reference import load_reference, match_inputs, spread
-from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence
 from latentry_serving.bundle.sources import (
     DECODER,
     ENCODER,
@@ -150,7 +146,7 @@ def _build(
         )
         steps.begin("running the graphs on reference inputs")
         _probe(spec, inputs, Path(work))
-        contracts = _write_operations(spec, inputs, operations, staging, steps)
+        contracts, samples = _write_operations(spec, inputs, operations, staging, steps)
         contract = _contract(spec, contracts, decoder=DECODER in readers)
         steps.begin("no profile" if data is None else "fitting the profile")
         if data is not None:
@@ -161,7 +157,7 @@ def _build(
             version=spec.version,
             contract=contract,
             golden=Golden(
-                samples=spec.golden.samples,
+                samples=samples,
                 tolerances={operation: spec.tolerance(operation) for operation in operations},
             ),
             files=file_entries(staging),
@@ -200,7 +196,7 @@ def _read(spec: BundleSpec, reference: Reference, readers: dict[str, Reader], ba
     matched = match_inputs(
         arrays,
         fitted.inputs,
-        samples=spec.golden.samples,
+        samples=spec.golden.fewest,
         reduction=spec.effective_reconstruction_error(decoder=decoder is not None),
         subject=subject,
     )
@@ -245,12 +241,14 @@ def _check_probabilities(spec: BundleSpec, reconstruction: Array) -> None:
 
 def _write_operations(
     spec: BundleSpec, inputs: _Inputs, operations: tuple[Operation, ...], staging: Path, steps: Steps
-) -> dict[Operation, OperationContract]:
-    """Writes graph, configuration and golden call of each operation; encode comes first, decode needs its latents."""
+) -> tuple[dict[Operation, OperationContract], int]:
+    """Writes graph, configuration and golden call of each operation; contracts, and the rows that were recorded.
+
+    Encode comes first, decode needs its latents.
+    """
     composer = Composer(spec, inputs.encoder.graph, inputs.decoder.graph if inputs.decoder else None)
-    rows = spread(inputs.reference, spec.golden.samples)
+    few = Recorder(spread(inputs.reference, spec.golden.fewest), subject=_subject(spec))
     contracts: dict[Operation, OperationContract] = {}
-    encoded: dict[str, Array] = {}
     for operation in operations:
         steps.begin(f"composing and recording {operation}")
         composed = composer.compose(operation)
@@ -261,35 +259,11 @@ def _write_operations(
         (folder / MODEL_VERSION).mkdir(parents=True)
         graph = folder / MODEL_VERSION / MODEL_FILE
         write_graph(strip(composed.model), graph)
-        given = operation_inputs(operation, contract, rows, encoded)
+        given, _ = few.record(operation, contract, graph)
         config = model_config(contract, spec.runtime, {name: array.shape[1:] for name, array in given.items()})
         (folder / CONFIG_FILE).write_text(config.to_pbtxt(), encoding="utf-8")
-        recorded = _record(spec, operation, graph, given)
-        save_golden(staging, operation, given, recorded)
-        if operation is Operation.ENCODE:
-            encoded = recorded
         contracts[operation] = contract
-    return contracts
-
-
-def _record(spec: BundleSpec, operation: Operation, graph: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    try:
-        outputs = Session(graph).run(inputs)
-    except LOAD_ERRORS as error:
-        raise InvalidInput.one(
-            _subject(spec),
-            path=operation,
-            problem=f"the composed graph does not run: {sentence(error)}",
-            remedy="export encoder and decoder with the same torch and opset, in float32",
-        ) from error
-    problems = [
-        Problem(operation, f"{name} holds NaN or infinite values for reference inputs", "check the model's value range")
-        for name, array in outputs.items()
-        if not np.isfinite(array).all()
-    ]
-    if problems:
-        raise InvalidInput(_subject(spec), problems)
-    return outputs
+    return contracts, write_golden(staging, spec.golden, inputs.reference, few)
 
 
 def _contract(spec: BundleSpec, operations: dict[Operation, OperationContract], *, decoder: bool) -> Contract:

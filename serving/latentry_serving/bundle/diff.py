@@ -157,7 +157,7 @@ def _encode(folder: Path, manifest: BundleManifest, inputs: dict[str, Array]) ->
     contract = manifest.contract.operations[Operation.ENCODE]
     graph = folder / REPOSITORY_FOLDER / contract.model / MODEL_VERSION / MODEL_FILE
     try:
-        return Session(graph).run(inputs)[contract.outputs[0].name].astype(np.float64)
+        return Session(graph).run_rows(inputs)[contract.outputs[0].name].astype(np.float64)
     except LOAD_ERRORS as error:
         raise InvalidInput.one(
             str(folder),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentry_serving.bundle.recorded import golden_file, largest_difference, load_golden, within
+from latentry_serving.bundle.recorded import REPLAYED_ROWS, golden_file, largest_difference, load_golden, within
 from latentry_serving.bundle.session import LOAD_ERRORS, Session, sentence
 from latentry_serving.bundle.tensors import Array, numpy_dtype
 from latentry_serving.contract.errors import Problem
@@ -53,7 +53,7 @@ def operation_inputs(
 def replay(
     bundle_dir: Path, operation: Operation, contract: OperationContract, tolerance: Tolerance, graph: Path
 ) -> tuple[float, list[Problem]]:
-    """Runs an operation on its golden inputs.
+    """Runs an operation on some of its golden inputs, evenly spread.
 
     Returns:
         The largest absolute difference from the golden outputs, and what is wrong, nothing when within tolerance.
@@ -61,8 +61,8 @@ def replay(
     path = graph.relative_to(bundle_dir).as_posix()
     rebuild = "rebuild the bundle; if the hardware is the reason, widen golden.tolerances"
     try:
-        inputs = load_golden(bundle_dir, operation, "inputs", contract.inputs)
-        expected = load_golden(bundle_dir, operation, "outputs", contract.outputs)
+        inputs = load_golden(bundle_dir, operation, "inputs", contract.inputs, most=REPLAYED_ROWS)
+        expected = load_golden(bundle_dir, operation, "outputs", contract.outputs, most=REPLAYED_ROWS)
     except (OSError, ValueError) as error:
         return 0.0, [Problem(f"{GOLDEN_FOLDER}/{operation}", f"cannot be read: {error}", "rebuild the bundle")]
     try:

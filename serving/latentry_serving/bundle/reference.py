@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from latentry_serving.bundle.recorded import spread_rows
 from latentry_serving.bundle.tensors import FLOATING, Array, numpy_dtype
 from latentry_serving.contract.errors import InvalidInput, Problem
 from latentry_serving.contract.manifest import ReconstructionError, TensorSpec
@@ -152,7 +153,6 @@ def unix_seconds(times: Array, rows: int, *, subject: str, field: str) -> NDArra
 
 
 def spread(arrays: Mapping[str, Array], samples: int) -> dict[str, Array]:
-    """``samples`` rows, evenly spaced from the first to the last."""
-    rows = len(next(iter(arrays.values())))
-    picked = np.linspace(0, rows - 1, samples).round().astype(np.int64)
+    """``samples`` rows, or all where there are fewer, evenly spaced from the first to the last."""
+    picked = spread_rows(len(next(iter(arrays.values()))), samples)
     return {name: np.ascontiguousarray(array[picked]) for name, array in arrays.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
@@ -21,6 +22,8 @@ LOAD_ERRORS = (
 """What ONNX Runtime raises for a graph it cannot load or run."""
 
 _ERRORS_ONLY = 3
+_ROWS_AT_A_TIME = 8
+"""Of many rows: what a model needs for a batch of all of them may be more than there is."""
 
 
 class Session:
@@ -40,6 +43,15 @@ class Session:
         """Outputs by name; raises one of ``LOAD_ERRORS`` when the graph cannot take the inputs."""
         values = self._session.run(None, dict(inputs))
         return dict(zip(self.outputs, values, strict=True))
+
+    def run_rows(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The same for inputs [rows, ...], a few rows at a time."""
+        rows = max(len(array) for array in inputs.values())
+        parts = [
+            self.run({name: array[start : start + _ROWS_AT_A_TIME] for name, array in inputs.items()})
+            for start in range(0, rows, _ROWS_AT_A_TIME)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
 
 def sentence(error: Exception) -> str:

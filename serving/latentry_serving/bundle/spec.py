@@ -85,12 +85,37 @@ class Reference(_Frozen):
     """``.npy`` for one input, ``.npz`` with one array per input name for several."""
 
 
+MOST_GOLDEN_ROWS = 128
+"""Rows that are recorded unless the spec says how many: a cross-version recall of .95 takes 72 pairs to be shown
+(compare/bounds.py), none of which may be missed; 128 allow for one."""
+FEWEST_GOLDEN_ROWS = 8
+"""The same where they are large, or where the reference has no more."""
+MOST_GOLDEN_BYTES = 8 * 2**20
+"""Of the recorded arrays of all operations together, while these are more than the fewest rows."""
+
+
 class GoldenSpec(_Frozen):
     """How many calls to record, and how closely a server must repeat them."""
 
-    samples: int = Field(default=8, gt=0, le=1024)
+    samples: int | None = Field(default=None, gt=0, le=1024)
+    """Rows that are recorded of each operation. Left out: up to 128 that fit in 8 MiB, at least 8."""
     tolerances: dict[Operation, Tolerance] = Field(default_factory=dict)
     """Per operation; left out: 1e-4 absolute + 1e-3 relative."""
+
+    @property
+    def fewest(self) -> int:
+        """Rows that the reference must have."""
+        return FEWEST_GOLDEN_ROWS if self.samples is None else self.samples
+
+    def rows(self, available: int, row_bytes: int) -> int:
+        """How many rows are recorded.
+
+        Args:
+            available: rows of the reference.
+            row_bytes: of one row of the inputs and outputs of all operations.
+        """
+        fitting = min(MOST_GOLDEN_ROWS, available, MOST_GOLDEN_BYTES // max(1, row_bytes))
+        return max(FEWEST_GOLDEN_ROWS, fitting) if self.samples is None else self.samples
 
 
 class ProfileSpec(_Frozen):

@@ -1,7 +1,7 @@
 """Golden probes: the bundle's recorded calls, sent to the tap's own Triton and compared with what was recorded.
 
 They go to Triton directly, not through the tap's listeners, so they are never counted as traffic of users, and carry
-``latentry-probe: golden`` and a request id that says so. Each call is sent twice in a row.
+``latentry-probe: golden`` and a request id that says so. A few of the recorded rows are sent, each twice in a row.
 """
 
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from latentry_serving.bundle.recorded import Array, load_golden
+from latentry_serving.bundle.recorded import REPLAYED_ROWS, Array, load_golden
 from latentry_serving.contract.manifest import OperationContract, TensorSpec, Tolerance
 from latentry_serving.contract.metrics import PostponedReason, ProbeOutcome, Protocol
 from latentry_serving.contract.operations import Operation
@@ -145,14 +145,15 @@ class Prober:
         if (tolerance := golden.tolerances.get(operation)) is None:
             return Verdict(ProbeOutcome.UNREADABLE, "no tolerance is recorded")
         try:
-            inputs = load_golden(folder, operation, "inputs", contract.inputs)
-            outputs = load_golden(folder, operation, "outputs", contract.outputs)
+            inputs = load_golden(folder, operation, "inputs", contract.inputs, most=REPLAYED_ROWS)
+            outputs = load_golden(folder, operation, "outputs", contract.outputs, most=REPLAYED_ROWS)
         except (OSError, ValueError) as error:
             return Verdict(ProbeOutcome.UNREADABLE, f"the recorded call cannot be read: {error}")
-        most_rows = int(triton.model_config(contract.model).get("max_batch_size", 0)) or golden.samples
+        sent = min(golden.samples, REPLAYED_ROWS)
+        most_rows = int(triton.model_config(contract.model).get("max_batch_size", 0)) or sent
         verdicts = [
             self._compare(triton, contract, _rows(inputs, rows), _rows(outputs, rows), tolerance)
-            for rows in _slices(golden.samples, most_rows)
+            for rows in _slices(sent, most_rows)
         ]
         merged = verdicts[0]
         for verdict in verdicts[1:]:

@@ -32,7 +32,7 @@ def test_defaults(document: Document) -> None:
     assert spec.effective_prior == NormalPrior(mean=0, standard_deviation=1)
     assert spec.effective_reconstruction_error(decoder=True) is ReconstructionError.MEAN_SQUARED
     assert (spec.runtime.max_batch_size, str(spec.runtime.max_queue_delay), spec.runtime.instances) == (32, "0s", 1)
-    assert spec.golden.samples == 8
+    assert (spec.golden.samples, spec.golden.fewest) == (None, 8)
     assert spec.artifacts.encoder is not None
     assert spec.artifacts.encoder.resolved_format is ArtifactFormat.ONNX
 
