@@ -22,6 +22,7 @@ from latentry_serving.contract.tap_config import Address
 from latentry_serving.contract.triton_traces import TraceExport, trace_arguments
 from latentry_serving.triton.client import TritonClient
 from latentry_serving.triton.diagnosis import TAIL_LINES, diagnose, oom_kill_count, port_taken
+from latentry_serving.triton.exits import exits
 from latentry_serving.triton.install import TritonInstall
 from latentry_serving.triton.model_config import PYTHON_BACKEND
 from latentry_serving.triton.server_log import ServerLog, open_log_file, write_line
@@ -194,18 +195,20 @@ class TritonProcess:
 
         Args:
             noticed: called the moment it is known, before what is left is cleared up and the reason found.
-            check_seconds: between two looks at the model processes.
+            check_seconds: between two looks at the model processes, where the kernel does not tell of their end.
         """
-        while not await self._ended_within(check_seconds):
-            if lost := next((stub for stub in self._stubs if not _alive(stub)), None):
-                noticed()
-                return OperationFailed(
-                    f"Triton lost a model process (pid {lost.pid}); {self._kills()}",
-                    remedy="see its last lines below",
-                    details=self.log.tail(TAIL_LINES),
-                )
+        with exits(stub.pid for stub in self._stubs) as one_ended:
+            lost = None
+            while lost is None and not await self._ended_within(check_seconds, or_when=one_ended):
+                lost = next((stub for stub in self._stubs if not _alive(stub)), None)
         noticed()
-        return await self._failure()
+        if lost is None:
+            return await self._failure()
+        return OperationFailed(
+            f"Triton lost a model process (pid {lost.pid}); {self._kills()}",
+            remedy="see its last lines below",
+            details=self.log.tail(TAIL_LINES),
+        )
 
     async def stop(self) -> None:
         """SIGTERM, SIGKILL after the grace, then whatever is left of its group and its shared memory. Idempotent.
@@ -231,9 +234,17 @@ class TritonProcess:
         await self._reader
         remove_regions(self._prefix)
 
-    async def _ended_within(self, seconds: float) -> bool:
-        done, _ = await asyncio.wait({self._exit}, timeout=seconds)
-        return bool(done)
+    async def _ended_within(self, seconds: float, or_when: asyncio.Event | None = None) -> bool:
+        """Whether it has; waits for so long, or until ``or_when`` is set."""
+        other = {asyncio.create_task(or_when.wait())} if or_when is not None else set()
+        try:
+            await asyncio.wait({self._exit, *other}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in other:
+                task.cancel()
+        if or_when is not None:
+            or_when.clear()
+        return self._exit.done()
 
     async def _failure(self) -> OperationFailed:
         """Clears up first, so that the log is complete."""
