@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import psutil
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from small_graphs import save_linear
 
 from latentry_serving.bundle.build import build_bundle
 from latentry_serving.bundle.spec import load_spec
@@ -28,14 +27,7 @@ READY_SECONDS = 60
 def encoder_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """x [n, 4] @ WEIGHTS -> embedding [n, 2], built by the product from an ONNX graph."""
     folder = tmp_path_factory.mktemp("encoder")
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "encoder",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
-        [numpy_helper.from_array(WEIGHTS, "w")],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "e.onnx")
+    save_linear(folder / "e.onnx", WEIGHTS)
     np.save(folder / "reference.npy", np.random.default_rng(1).normal(size=(64, 4)).astype(np.float32))
     (folder / "spec.yaml").write_text(
         """

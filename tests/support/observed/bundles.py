@@ -1,14 +1,12 @@
 """The bundles: a linear VAE whose decoder fails for latents out of this world, an encoder, and spoilt copies."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
+from small_graphs import Node, save_graph, save_linear
 
 from latentry_serving.bundle.build import build_bundle
 from latentry_serving.bundle.golden import save_golden
@@ -38,8 +36,6 @@ reference: {{path: reference.npy}}
 """
 _PROFILE = f"profile: {{window: {WINDOW}}}"
 
-Nodes = list[tuple[str, list[str], str, dict[str, Any]]]
-
 
 def traffic(rng: np.random.Generator, rows: int) -> Rows:
     """Inputs [rows, WIDTH] as the models were made for."""
@@ -59,24 +55,26 @@ def build_vae(folder: Path) -> Path:
         "beyond": np.int64(99),
         "first": np.ones(1, np.int64),
     }
-    encoder: Nodes = [
-        ("MatMul", ["x", "encode"], "mean", {}),
-        ("Tanh", ["mean"], "bent", {}),
-        ("Mul", ["bent", "slope"], "tilted", {}),
-        ("Add", ["tilted", "level"], "log_variance", {}),
+    encoder: list[Node] = [
+        ("MatMul", ["x", "encode"], "mean"),
+        ("Tanh", ["mean"], "bent"),
+        ("Mul", ["bent", "slope"], "tilted"),
+        ("Add", ["tilted", "level"], "log_variance"),
     ]
-    decoder: Nodes = [
+    decoder: list[Node] = [
         ("ReduceMax", ["z"], "most", {"keepdims": 0}),
-        ("Greater", ["most", "limit"], "far", {}),
+        ("Greater", ["most", "limit"], "far"),
         ("Cast", ["far"], "one", {"to": TensorProto.INT64}),
-        ("Mul", ["one", "beyond"], "more", {}),
-        ("Add", ["more", "first"], "sizes", {}),
-        ("Reshape", ["nothing", "sizes"], "zero", {}),  # one value cannot become a hundred
-        ("MatMul", ["z", "decode"], "raw", {}),
-        ("Add", ["raw", "zero"], "x", {}),
+        ("Mul", ["one", "beyond"], "more"),
+        ("Add", ["more", "first"], "sizes"),
+        ("Reshape", ["nothing", "sizes"], "zero"),  # one value cannot become a hundred
+        ("MatMul", ["z", "decode"], "raw"),
+        ("Add", ["raw", "zero"], "x"),
     ]
-    _save(folder / "encoder.onnx", encoder, {"x": WIDTH}, {"mean": LATENTS, "log_variance": LATENTS}, weights)
-    _save(folder / "decoder.onnx", decoder, {"z": LATENTS}, {"x": WIDTH}, weights)
+    save_graph(
+        folder / "encoder.onnx", encoder, {"x": [WIDTH]}, {"mean": [LATENTS], "log_variance": [LATENTS]}, weights
+    )
+    save_graph(folder / "decoder.onnx", decoder, {"z": [LATENTS]}, {"x": [WIDTH]}, weights)
     return _build(
         folder,
         name="faces",
@@ -88,13 +86,7 @@ def build_vae(folder: Path) -> Path:
 
 def build_encoder(folder: Path) -> Path:
     """x [n, WIDTH] -> embedding [n, LATENTS]; one graph, so that its Triton starts soon."""
-    _save(
-        folder / "encoder.onnx",
-        [("MatMul", ["x", "encode"], "y", {})],
-        {"x": WIDTH},
-        {"y": LATENTS},
-        {"encode": _DIRECTIONS.T},
-    )
+    save_linear(folder / "encoder.onnx", _DIRECTIONS.T)
     return _build(folder, name="words", family="Encoder", artifacts="encoder: {path: encoder.onnx}", more=_PROFILE)
 
 
@@ -115,21 +107,3 @@ def _build(folder: Path, **words: str) -> Path:
     (folder / "spec.yaml").write_text(_SPEC.format(latents=LATENTS, **words))
     build_bundle(load_spec(folder / "spec.yaml"), base_dir=folder, out_dir=folder / "bundle")
     return folder / "bundle"
-
-
-def _save(
-    path: Path, nodes: Nodes, inputs: Mapping[str, int], outputs: Mapping[str, int], weights: Mapping[str, Any]
-) -> None:
-    given, made = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name, size in side.items()]
-        for side in (inputs, outputs)
-    )
-    used = {name for _, names, _, _ in nodes for name in names}
-    graph = helper.make_graph(
-        [helper.make_node(kind, names, [result], **attributes) for kind, names, result, attributes in nodes],
-        path.stem,
-        given,
-        made,
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items() if name in used],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)

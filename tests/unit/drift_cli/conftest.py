@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from small_graphs import save_graph
 
 from latentry_serving.bundle.build import build_bundle
 from latentry_serving.bundle.spec import parse_spec
@@ -16,20 +15,14 @@ WIDTH, LATENT, WINDOW, ROWS = 12, 4, 60, 1500
 
 def linear(path: Path, name: str, width: int, outputs: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """An ONNX graph of affine outputs [batch, *] of one input [batch, width]."""
-    nodes, weights = [], []
-    for output, (matrix, offset) in outputs.items():
-        weights += [
-            numpy_helper.from_array(a.astype(np.float32), f"{output}_{w}")
-            for w, a in zip("wb", (matrix, offset), strict=True)
-        ]
-        nodes.append(helper.make_node("Gemm", [name, f"{output}_w", f"{output}_b"], [output]))
-    infos = [
-        helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", matrix.shape[1]])
-        for output, (matrix, _) in outputs.items()
-    ]
-    given = helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
-    graph = helper.make_graph(nodes, "graph", [given], infos, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    nodes = [("Gemm", [name, f"{output}_w", f"{output}_b"], output) for output in outputs]
+    sizes = {output: [matrix.shape[1]] for output, (matrix, _) in outputs.items()}
+    weights = {
+        f"{output}_{part}": array.astype(np.float32)
+        for output, affine in outputs.items()
+        for part, array in zip("wb", affine, strict=True)
+    }
+    save_graph(path, nodes, {name: [width]}, sizes, weights)
 
 
 def traffic(seed: int, rows: int) -> np.ndarray:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from small_graphs import save_linear
 
 from latentry_serving.bundle.build import build_bundle
 from latentry_serving.bundle.spec import load_spec
@@ -47,15 +46,7 @@ def rows(seed: int, count: int) -> np.ndarray:
 def profiled_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """x [n, 4] -> embedding [n, 2], built by the product, with the profile of 1,500 inputs."""
     folder = tmp_path_factory.mktemp("encoder")
-    weights = np.arange(8, dtype=np.float32).reshape(WIDTH, 2) / 8
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        "encoder",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
-        [numpy_helper.from_array(weights, "w")],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "e.onnx")
+    save_linear(folder / "e.onnx", np.arange(8).reshape(WIDTH, 2) / 8)
     np.save(folder / "reference.npy", rows(1, 1500))
     (folder / "spec.yaml").write_text(SPEC)
     build_bundle(load_spec(folder / "spec.yaml"), base_dir=folder, out_dir=folder / "bundle")

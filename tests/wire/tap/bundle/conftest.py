@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from played_http import Answer, Call, PlayedHttp
+from small_graphs import save_graph
 
 from latentry_serving.bundle.golden import save_golden
 from latentry_serving.bundle.store import file_entries
@@ -50,17 +49,10 @@ Y = TensorSpec(name="y", datatype=Datatype.FP32, shape=(2,))
 
 def write_model(folder: Path, name: str, graph: str = "exact") -> None:
     """``repository/<name>``: x [n, 4] -> y [n, 2]."""
-    nodes = [helper.make_node(kind, given, [made]) for kind, given, made in GRAPHS[graph]]
-    constants = [numpy_helper.from_array(WEIGHTS, "w"), numpy_helper.from_array(np.array([99], np.int64), "far")]
-    values = [helper.make_tensor_value_info(t.name, TensorProto.FLOAT, ["batch", *t.shape]) for t in (X, Y)]
-    model = helper.make_model(
-        helper.make_graph(nodes, name, values[:1], values[1:], constants),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=9,
-    )
     target = folder / "repository" / name / "1"
     target.mkdir(parents=True)
-    onnx.save(model, target / "model.onnx")
+    constants = {"w": WEIGHTS, "far": np.array([99], np.int64)}
+    save_graph(target / "model.onnx", GRAPHS[graph], {"x": X.shape}, {"y": Y.shape}, constants)
     config = ModelConfig(
         name=name,
         backend="onnxruntime",
