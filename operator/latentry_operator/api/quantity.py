@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
+
+from latentry_serving.contract.units import Parsed
 
 MAX_CORES = 1024
 MAX_LENGTH = 16
@@ -15,7 +17,7 @@ _WRONG = 'is not a CPU amount; write cores such as 2 or "0.5", or thousandths of
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Cpu:
+class Cpu(Parsed):
     """Processor time in thousandths of a core.
 
     A schema of the API server knows whole numbers or text in one field, as resource.Quantity in every CRD, but no
@@ -46,13 +48,6 @@ class Cpu:
 
     def __str__(self) -> str:
         return f"{self.millicores}m" if self.millicores % 1000 else str(self.millicores // 1000)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            lambda value: value if isinstance(value, cls) else cls.parse(value),
-            serialization=core_schema.to_string_ser_schema(),
-        )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -29,10 +29,8 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)")
 _BYTE_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([kMGT]|[KMGT]i)?")
 
 
-class _TextUnit:
-    """Shared pydantic plumbing: parsed from text, serialised to canonical text."""
-
-    PATTERN: ClassVar[str]
+class Parsed:
+    """For pydantic: read by ``parse``, serialised as ``str`` gives it."""
 
     @classmethod
     def parse(cls, text: object) -> Self:
@@ -44,6 +42,10 @@ class _TextUnit:
             lambda value: value if isinstance(value, cls) else cls.parse(value),
             serialization=core_schema.to_string_ser_schema(),
         )
+
+
+class _TextUnit(Parsed):
+    PATTERN: ClassVar[str]
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:

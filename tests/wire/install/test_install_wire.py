@@ -24,8 +24,6 @@ from latentry_operator.settings import load_settings
 CHART = ROOT / "charts" / "latentry"
 SYSTEM, NAME = "latentry-system", "latentry-operator"
 CRDS = ("gpupools.latentry.dev", "latentmodels.latentry.dev")
-BUDGET = Kind("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
-POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 MODEL: Obj = {
     "metadata": {"name": "encoder"},
@@ -95,8 +93,8 @@ async def test_install_serve_upgrade_uninstall_and_install_again(
 
     helm("upgrade", "--set", "replicas=2,podMonitor.enabled=true")
     assert (await api.get(kinds.deployment, SYSTEM, NAME))["spec"]["replicas"] == 2
-    assert (await api.get(BUDGET, SYSTEM, NAME))["spec"]["maxUnavailable"] == 1
-    assert await api.find(POD_MONITOR, SYSTEM, NAME) is not None
+    assert (await api.get(kinds.budget, SYSTEM, NAME))["spec"]["maxUnavailable"] == 1
+    assert await api.find(kinds.pod_monitor, SYSTEM, NAME) is not None
     before = await versions(api)
     assert len(before) == 5
     helm("upgrade", "--set", "replicas=2,podMonitor.enabled=true")

@@ -15,10 +15,17 @@ from latentry_operator.runtime.operator import Operator
 Make = Callable[..., Obj]
 CONFIG_MAP, SERVICE, DEPLOYMENT = kinds.config_map, kinds.service, kinds.deployment
 ISVC, RUNTIME = kinds.inference_service, kinds.serving_runtime
-BUDGET = Kind("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
-POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
-MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
-EVERY_KIND = (kinds.service_account, CONFIG_MAP, SERVICE, DEPLOYMENT, ISVC, RUNTIME, BUDGET, POLICY, MONITOR)
+EVERY_KIND = (
+    kinds.service_account,
+    CONFIG_MAP,
+    SERVICE,
+    DEPLOYMENT,
+    ISVC,
+    RUNTIME,
+    kinds.budget,
+    kinds.network_policy,
+    kinds.pod_monitor,
+)
 WRITES = ("apply", "create", "update", "patch", "delete")
 
 
@@ -56,7 +63,7 @@ async def test_kserve_model_becomes_available(operator: Operator, world: Any, ma
         "SLOMet": ("Unknown", "NoObjectives"),
     }
     assert await world.names(ISVC) == await world.names(RUNTIME) == await world.names(CONFIG_MAP) == [revision]
-    for kind in (SERVICE, kinds.service_account, BUDGET, POLICY, MONITOR):
+    for kind in (SERVICE, kinds.service_account, kinds.budget, kinds.network_policy, kinds.pod_monitor):
         assert await world.names(kind) == ["tiny"], kind.name
     service = await world.api.get(SERVICE, world.namespace, "tiny")
     assert service["spec"]["selector"]["latentry.dev/revision"] == revision

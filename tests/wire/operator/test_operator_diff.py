@@ -13,14 +13,10 @@ from typing import Any
 import pytest
 import yaml
 from kube import ControlPlane, Obj, kinds
-from kube.api import Kind
 
 from latentry_operator.runtime.operator import Operator
 
 Make = Callable[..., Obj]
-BUDGET = Kind("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
-POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
-MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 EVERY_KIND = (
     kinds.service_account,
     kinds.config_map,
@@ -28,9 +24,9 @@ EVERY_KIND = (
     kinds.deployment,
     kinds.inference_service,
     kinds.serving_runtime,
-    BUDGET,
-    POLICY,
-    MONITOR,
+    kinds.budget,
+    kinds.network_policy,
+    kinds.pod_monitor,
 )
 
 

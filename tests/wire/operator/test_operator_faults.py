@@ -32,10 +32,10 @@ CHILDREN = (
     kinds.deployment,
     kinds.inference_service,
     kinds.serving_runtime,
-    Kind("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    kinds.budget,
     Kind("autoscaling/v2beta2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
-    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
-    Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors"),
+    kinds.network_policy,
+    kinds.pod_monitor,
     Kind("monitoring.coreos.com/v1", "PrometheusRule", "prometheusrules"),
 )
 OURS = "app.kubernetes.io/managed-by=latentry"

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kube import ControlPlane, Kind, Obj, kinds
+from kube import ControlPlane, Obj, kinds
 
 from latentry_operator.runtime import reconcile
 from latentry_operator.runtime.operator import Operator
 
 Make = Callable[..., Obj]
-POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 
 
 async def test_a_taken_name_is_refused_and_used_once_free(
@@ -64,8 +63,8 @@ async def test_what_others_add_is_left_alone(operator: Operator, world: Any, mak
     added = {"metadata": {"annotations": {"team": "vision"}}, "spec": {"sessionAffinity": "ClientIP"}}
     edited = await world.api.merge(kinds.service, world.namespace, "tiny", added, manager="kubectl-edit")
     # Something that makes the operator look at all of the model's objects again.
-    await world.api.delete(POLICY, world.namespace, "tiny")
-    await world.api.until(POLICY, world.namespace, "tiny", lambda found: found is not None)
+    await world.api.delete(kinds.network_policy, world.namespace, "tiny")
+    await world.api.until(kinds.network_policy, world.namespace, "tiny", lambda found: found is not None)
     after = await world.api.get(kinds.service, world.namespace, "tiny")
     assert after["metadata"]["resourceVersion"] == edited["metadata"]["resourceVersion"]
 
@@ -100,18 +99,22 @@ async def test_a_field_that_another_manager_applied_is_its_own_until_it_lets_go(
 ) -> None:
     await world.apply(make_model("tiny"))
     await world.complete("tiny")
-    ours = await world.api.get(POLICY, world.namespace, "tiny")
+    ours = await world.api.get(kinds.network_policy, world.namespace, "tiny")
     theirs = {"metadata": {"name": "tiny"}, "spec": {"policyTypes": ["Ingress", "Egress"], "podSelector": {}}}
-    taken = await world.api.apply(POLICY, world.namespace, theirs, manager="security-team", force=True)
+    taken = await world.api.apply(kinds.network_policy, world.namespace, theirs, manager="security-team", force=True)
     # The operator has looked at the policy once it restores something else of the model.
     await world.api.delete(kinds.service, world.namespace, "tiny")
     await world.api.until(kinds.service, world.namespace, "tiny", lambda found: found is not None)
-    left = await world.api.get(POLICY, world.namespace, "tiny")
+    left = await world.api.get(kinds.network_policy, world.namespace, "tiny")
     assert left["spec"]["policyTypes"] == taken["spec"]["policyTypes"] == ["Ingress", "Egress"]
     assert left["spec"]["ingress"] == ours["spec"]["ingress"]
     # A change of the model still reaches the fields that are ours.
-    await world.api.apply(POLICY, world.namespace, {"metadata": {"name": "tiny"}}, manager="security-team")
-    await world.api.until(POLICY, world.namespace, "tiny", lambda found: (found or {}).get("spec") == ours["spec"])
+    await world.api.apply(
+        kinds.network_policy, world.namespace, {"metadata": {"name": "tiny"}}, manager="security-team"
+    )
+    await world.api.until(
+        kinds.network_policy, world.namespace, "tiny", lambda found: (found or {}).get("spec") == ours["spec"]
+    )
 
 
 async def test_orphans_are_taken_back(operator: Operator, world: Any, make_model: Make) -> None:
