@@ -53,7 +53,8 @@ class PlayedHttp:
                 """What matters is kept by who plays."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self._server.server_port}"
+        self.port = self._server.server_port
+        self.address = f"127.0.0.1:{self.port}"
 
     def answer(self, call: Call) -> Answer:
         """To each call, on a thread of its own."""
@@ -64,5 +65,9 @@ class PlayedHttp:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nobody can connect any more; those that are connected stay."""
         self._server.shutdown()
         self._server.server_close()

@@ -17,8 +17,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from latentry_operator.runtime.body import TooLarge
-from latentry_operator.runtime.web import WebClient
+from latentry_operator.runtime.web import TooLarge, WebClient
 
 MOST_BYTES = 32 * 2**20
 """Of an answer; three objectives of a thousand models are below one megabyte."""

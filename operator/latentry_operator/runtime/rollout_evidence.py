@@ -18,9 +18,9 @@ from latentry_operator.plan.evidence import Reading, Remembered, look
 from latentry_operator.plan.evidence_compare import compare_next
 from latentry_operator.plan.rollout.facts import Answer, Evidence
 from latentry_operator.plan.rollout.state import Phase, RolloutState
-from latentry_operator.runtime.body import TooLarge, read_bounded
 from latentry_operator.runtime.observe import Seen
 from latentry_operator.runtime.prometheus import Prometheus, PrometheusError
+from latentry_operator.runtime.web import TooLarge, WebClient
 from latentry_operator.tap_reader import ReadFailed, carry_sample, read_evidence
 from latentry_serving.contract.tap_evidence import TapEvidence
 
@@ -39,18 +39,17 @@ class _Known:
     problem: str = ""
 
 
-class EvidenceReader:
+class EvidenceReader(WebClient):
     """Use it with ``async with``. Lost memory begins counts anew, and nothing passes by it."""
 
     def __init__(self, prometheus: Prometheus | None) -> None:
+        super().__init__()
         self._prometheus = prometheus
-        self._session: aiohttp.ClientSession | None = None
         self._known: dict[Key, _Known] = {}
 
     async def __aenter__(self) -> Self:
         self._known.clear()
-        self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        return self
+        return await super().__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -60,9 +59,7 @@ class EvidenceReader:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await super().__aexit__(kind, error, trace)
 
     async def read(
         self, seen: Seen, plan: ClusterPlan, state: RolloutState | None, shares: Mapping[str, int]
@@ -112,14 +109,14 @@ class EvidenceReader:
 
     async def _evidence(self, url: str) -> TapEvidence | None:
         try:
-            return await read_evidence(self._fetch, url)
+            return await read_evidence(self._exchange, url)
         except ReadFailed:  # its gates wait, and the conditions name the pod
             return None
 
     async def _carry(self, known: _Known, stable_url: str, candidate_url: str, gate: CompatibilityGate) -> None:
         known.problem = ""
         try:
-            await carry_sample(self._fetch, stable_url, candidate_url, gate)
+            await carry_sample(self._exchange, stable_url, candidate_url, gate)
         except ReadFailed as error:
             known.problem = str(error)
 
@@ -143,18 +140,15 @@ class EvidenceReader:
         except PrometheusError as error:
             return Answer(None, 0.0, str(error))
 
-    async def _fetch(
+    async def _exchange(
         self, method: str, url: str, *, body: bytes, content_type: str, most_bytes: int, timeout_seconds: float
     ) -> tuple[int, bytes]:
         if self._session is None:
             raise ReadFailed("the operator ends")
         headers = {"Accept-Encoding": "identity"} | ({"Content-Type": content_type} if content_type else {})
         try:
-            async with (
-                asyncio.timeout(timeout_seconds),
-                self._session.request(method, url, data=body or None, headers=headers, allow_redirects=False) as answer,
-            ):
-                return answer.status, await read_bounded(answer, most_bytes)
+            async with asyncio.timeout(timeout_seconds):
+                return await self._fetch(method, url, most_bytes=most_bytes, data=body or None, headers=headers)
         except TooLarge as error:
             raise ReadFailed(f"{url} answers with more than {most_bytes} bytes") from error
         except TimeoutError as error:

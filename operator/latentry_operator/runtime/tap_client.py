@@ -6,8 +6,7 @@ from typing import Any
 import aiohttp
 from pydantic import ValidationError
 
-from latentry_operator.runtime.body import TooLarge
-from latentry_operator.runtime.web import WebClient
+from latentry_operator.runtime.web import TooLarge, WebClient
 from latentry_serving.contract.tap_summary import TapSummary
 
 MOST_BYTES = 256 * 1024

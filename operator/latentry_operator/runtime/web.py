@@ -5,7 +5,9 @@ from typing import Any, Self
 
 import aiohttp
 
-from latentry_operator.runtime.body import read_bounded
+
+class TooLarge(Exception):
+    """More bytes than were allowed; nothing of them is kept."""
 
 
 class WebClient:
@@ -43,4 +45,19 @@ class WebClient:
         if self._session is None:
             raise RuntimeError(f"use {type(self).__name__} with `async with`")
         async with self._session.request(method, url, allow_redirects=False, **request) as answer:
-            return answer.status, await read_bounded(answer, most_bytes)
+            return answer.status, await _read(answer, most_bytes)
+
+
+async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLarge: it has more bytes than that.
+        aiohttp.ClientError: the connection broke.
+    """
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > most_bytes:
+            raise TooLarge
+    return bytes(body)

@@ -5,11 +5,12 @@ of both versions on the same inputs, and the stable revision's own scores of wha
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from played_http import Answer, Call, PlayedHttp
 
 from latentry_serving.bundle.golden import save_golden
 from latentry_serving.contract.comparison import (
@@ -82,10 +83,11 @@ def body(
     return head.model_dump_json(by_alias=True).encode() + b"\n" + ROWS.tobytes() + old.tobytes()
 
 
-class PlayedTriton:
+class PlayedTriton(PlayedHttp):
     """Answers encode with its input, score with its mean square."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[tuple[str | None, int, int]] = []
         """Mark, rows, and users in flight at that time."""
         self.users = 0
@@ -96,55 +98,31 @@ class PlayedTriton:
         """First number of an input beyond which its embedding is NaN."""
         self.hangs = threading.Event()
         self.hangs.set()
-        script = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._answer(b'{"max_batch_size": 20}', {})
-
-            def do_POST(self) -> None:
-                data = self.rfile.read(int(self.headers["Content-Length"]))
-                cut = int(self.headers["Inference-Header-Content-Length"])
-                rows = json.loads(data[:cut])["inputs"][0]["shape"][0]
-                script.asked.append((self.headers.get("latentry-probe"), rows, script.users))
-                script.hangs.wait(30)
-                x = np.frombuffer(data[cut:], "<f4").reshape(rows, 4)
-                found = np.where(x[:, :1] > script.breaks_above, np.float32("nan"), x * script.scale)
-                name, width = ("reconstruction_error", 1) if "m_score" in self.path else ("y", script.width)
-                if name != "y":
-                    found = (found**2).mean(axis=1, keepdims=True) * script.error_scale
-                y = np.ascontiguousarray(found[:, :width], np.float32).tobytes()
-                output = {"name": name, "datatype": "FP32", "shape": [rows, width]}
-                output["parameters"] = {"binary_data_size": len(y)}
-                head = json.dumps({"model_name": "m", "outputs": [output]}).encode()
-                self._answer(head + y, {"Inference-Header-Content-Length": str(len(head))})
-
-            def _answer(self, data: bytes, more: dict[str, str]) -> None:
-                self.send_response(200)
-                for name, value in ({"Content-Length": str(len(data))} | more).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+    def answer(self, call: Call) -> Answer:
+        if call.method == "GET":
+            return Answer(b'{"max_batch_size": 20}')
+        cut = int(call.headers["Inference-Header-Content-Length"])
+        rows = json.loads(call.body[:cut])["inputs"][0]["shape"][0]
+        self.asked.append((call.headers["latentry-probe"], rows, self.users))
+        self.hangs.wait(30)
+        x = np.frombuffer(call.body[cut:], "<f4").reshape(rows, 4)
+        found = np.where(x[:, :1] > self.breaks_above, np.float32("nan"), x * self.scale)
+        name, width = ("reconstruction_error", 1) if "m_score" in call.path else ("y", self.width)
+        if name != "y":
+            found = (found**2).mean(axis=1, keepdims=True) * self.error_scale
+        y = np.ascontiguousarray(found[:, :width], np.float32).tobytes()
+        output = {"name": name, "datatype": "FP32", "shape": [rows, width]}
+        output["parameters"] = {"binary_data_size": len(y)}
+        head = json.dumps({"model_name": "m", "outputs": [output]}).encode()
+        return Answer(head + y, headers={"Inference-Header-Content-Length": str(len(head))})
 
 
 @pytest.fixture
-def triton():
-    script = PlayedTriton()
-    with script.server:
-        thread = threading.Thread(target=script.server.serve_forever, daemon=True)
-        thread.start()
+def triton() -> Iterator[PlayedTriton]:
+    with PlayedTriton() as script:
         yield script
         script.hangs.set()
-        script.server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -156,7 +134,7 @@ def desk(triton):
         settings: ProbeSettings = PATIENT, sample: bytes | None = b"", contract: Contract = CONTRACT
     ) -> CompareDesk:
         source = SimpleNamespace(manifest=SimpleNamespace(contract=contract, version="2"), digest=NEW)
-        address = Address(port=triton.server.server_port)
+        address = Address(port=triton.port)
         found = CompareDesk(source, settings, address, in_flight=lambda: triton.users, clock=time.monotonic)
         desks.append(found)
         if sample is not None:
@@ -322,7 +300,7 @@ def test_live_inputs_leave_with_scores_and_golden_ones_with_those_recorded(trito
         provenance=Provenance(sources={}),
     )  # fmt: skip
     source = SimpleNamespace(manifest=manifest, digest=OLD, directory=tmp_path, state=BundleState.VERIFIED)
-    address = Address(port=triton.server.server_port)
+    address = Address(port=triton.port)
     stable = Comparing(source, address, desk(PATIENT, None, SCORED), lambda: body())
     head, payload = split_sample(stable.sample())
     first, second = unpacked(head, payload)
@@ -331,7 +309,7 @@ def test_live_inputs_leave_with_scores_and_golden_ones_with_those_recorded(trito
     assert second.source is InputSource.LIVE
     assert second.errors == pytest.approx(ERRORS, rel=1e-5)
     assert np.array_equal(second.embeddings, ROWS)
-    triton.server.server_close()
+    triton.close()
     head, payload = split_sample(stable.sample())
     assert [rows.errors is None for rows in unpacked(head, payload)] == [False, True]
     assert "live inputs come without reconstruction errors" in head.note
