@@ -6,7 +6,6 @@ from typing import Any
 
 from kube import Kind, Obj
 
-from latentry_operator.api.rollout import Gates
 from latentry_operator.plan.cluster import ClusterPlan
 from latentry_operator.plan.rollout.facts import Evidence, GoldenFacts, ProbeResult
 from latentry_operator.plan.rollout.state import RolloutState
@@ -19,11 +18,7 @@ GATEWAY = {
     "hostnames": ["tiny.example.com"],
     "grpcHostnames": ["tiny-grpc.example.com"],
 }
-UNWATCHED = {
-    name: False if Gates.model_fields[name].annotation is bool else {"enabled": False}
-    for name in ("compatibility", "health", "drift")
-    if name in Gates.model_fields
-}
+UNWATCHED = {"compatibility": {"enabled": False}, "health": {"enabled": False}, "drift": False}
 """Gates that stand-in pods give nothing to judge by."""
 
 

@@ -23,6 +23,13 @@ def sample(file: Path) -> Obj:
     return dict(yaml.safe_load(file.read_text()))
 
 
+@pytest.fixture(autouse=True)
+def judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
+    made = Judge()
+    monkeypatch.setattr(EvidenceReader, "read", lambda *given: made.read(*given))
+    return made
+
+
 @pytest.fixture
 async def gateway(world: Any, control_plane: ControlPlane) -> AsyncIterator[Obj]:
     """The platform team's Gateway, in its namespace."""
@@ -32,13 +39,10 @@ async def gateway(world: Any, control_plane: ControlPlane) -> AsyncIterator[Obj]
     await world.api.delete(kinds.namespace, None, "infra")
 
 
-async def test_the_sample_gets_routes_and_shares(
-    operator: Operator, world: Any, gateway: Obj, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    judge = Judge()
-    monkeypatch.setattr(EvidenceReader, "read", lambda *given: judge.read(*given))
+async def test_the_sample_gets_routes_and_shares(operator: Operator, world: Any, gateway: Obj) -> None:
     model = sample(SAMPLES / "encoder-canary.yaml")
     model["metadata"]["namespace"] = world.namespace
+    model["spec"]["scaling"]["minReplicas"] = 1  # nobody here does the autoscaler's part
     # Stand-in pods have no taps to judge embeddings and traffic by.
     model["spec"]["rollout"]["gates"] |= UNWATCHED | {"slo": False}
     await world.apply(model)
