@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import Any, Self
 import httpx
 import psutil
 import yaml
+from ports import free_port
 
 from kube.api import Api
 from kube.assets import Assets, NoControlPlane
@@ -27,15 +27,6 @@ FOLDER_PREFIX = "latentry-kube-"
 CONTROLLERS = "garbagecollector,namespace,deployment,replicaset,serviceaccount,serviceaccount-token"
 LAST_MINOR_WITH_INSECURE_PORT = 23
 """kube-controller-manager 1.24 removed --port; before, it opens 10252 unless told not to."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Different loopback ports that nobody listens on now."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def _fresh_folder() -> Path:
@@ -67,7 +58,7 @@ class ControlPlane:
         self.ca_file = self.folder / "ca.crt"
         self.kubeconfig = self.folder / "admin.kubeconfig"
         self.operator_kubeconfig = self.folder / "operator.kubeconfig"
-        self._etcd_port, self._etcd_peer_port, port = free_ports(3)
+        self._etcd_port, self._etcd_peer_port, port = (free_port() for _ in range(3))
         self.url = f"https://127.0.0.1:{port}"
         self.etcd = Child("etcd", self._etcd_command(), self.folder / "etcd.log")
         self.api_server = Child("kube-apiserver", self._api_server_command(port), self.folder / "kube-apiserver.log")

@@ -1,7 +1,6 @@
 """A program that serves HTTP on a port of ours."""
 
 import json
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -11,15 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from kube.process import Child
+from ports import free_port
 
 START_SECONDS = 30.0
 ANSWER_SECONDS = 10.0
-
-
-def free_port() -> int:
-    """A port that nobody holds now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def eventually(check: Callable[[], Any], seconds: float, what: str) -> Any:

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 import yaml
 from observability import Alertmanager, Exposition, Notification, Pace, Prometheus, Scrape, Webhook
-from observability.server import eventually, free_port
+from observability.server import eventually
+from ports import free_port
 
 from latentry_operator.plan.planner import plan
 from latentry_operator.plan.types import PlanSettings

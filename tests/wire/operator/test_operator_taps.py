@@ -18,7 +18,7 @@ import yaml
 from aiohttp import web
 from kube import HANG, READY, ControlPlane, Obj, StandIn, kinds
 from observability import Prometheus
-from observability.server import free_port
+from ports import free_port
 from tap_samples import alarm, drift, health, ill, tap_summary, traffic
 
 from latentry_operator.runtime.operator import Operator
@@ -153,7 +153,7 @@ async def test_an_alarm_comes_and_goes(
     assert "looks like a shift" in described
     listed = await asyncio.to_thread(control_plane.kubectl, "-n", world.namespace, "get", "lm")
     header, row = listed.stdout.splitlines()
-    assert dict(zip(header.split(), row.split(), strict=True))["DRIFT"] == "True"
+    assert row[header.index("DRIFT") :].split()[0] == "True"  # by place: a column before it may be empty
 
     taps.said[victim] = taps.default
     await world.until("tiny", "Drifting", "False", "NoDrift", seconds=10)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -207,15 +206,3 @@ def visitor(live_browser: Browser) -> Iterator[Visitor]:
     yield found
     for page in found.pages:
         page.context.close()
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    """A port nothing listens on now."""
-
-    def take() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port: int = taken.getsockname()[1]
-        return port
-
-    return take

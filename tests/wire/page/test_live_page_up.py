@@ -5,7 +5,7 @@ goes on, a tap that is killed and started again is found again."""
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 from playwright.sync_api import expect
+from ports import free_port
 
 pytestmark = pytest.mark.triton
 
@@ -56,7 +57,7 @@ class Up:
 
 
 @pytest.fixture
-def up(tmp_path: Path, profiled_encoder: Path, free_port: Callable[[], int]) -> Iterator[Up]:
+def up(tmp_path: Path, profiled_encoder: Path) -> Iterator[Up]:
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(
             f"apiVersion: latentry.dev/v1alpha1\nkind: LatentModel\nmetadata: {{name: {name}}}\n"
