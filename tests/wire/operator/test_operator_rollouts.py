@@ -268,7 +268,8 @@ async def test_pause_holds_the_share_and_resume_goes_on(operator: Operator, worl
     new = rollout_of(paused)["candidate"]
     async with told(world.api, world.namespace) as story:
         await asyncio.sleep(6)
-    assert story.weights == [{old: 90, new: 10}]
+    # The watch of Services may begin before that of routes.
+    assert [shares for shares in story.weights if shares] == [{old: 90, new: 10}]
     await command(world, "resume")
     assert (await world.complete("tiny"))["status"]["stable"]["revision"] == new
 
