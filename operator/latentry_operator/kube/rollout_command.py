@@ -125,7 +125,8 @@ async def _answer(client: Client, key: Key, asked: str) -> str:
 
 
 def _outcome(rollout: dict[str, Any], asked: str) -> str:
-    message = str(rollout.get("commandMessage") or f"{asked} was carried out")
+    # Without one the status was lost meanwhile, or is of an older release.
+    message = str(rollout.get("commandMessage") or f"{asked} was looked at, what came of it is not known")
     if rollout.get("commandReason") == RolloutReason.COMMAND_IGNORED:
         raise OperationFailed(message, remedy="nothing was changed; `latentry rollout status` tells where it stands")
     return message
