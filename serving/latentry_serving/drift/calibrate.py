@@ -132,11 +132,13 @@ class Calibration:
         p: dict[Statistic, Floats],
     ) -> dict[Statistic, nulls.Tail]:
         tails = {}
+        unusable = {Statistic.SPE} if components == 0 else set()
+        if not degrees.any():
+            unusable.add(Statistic.BINS_MEAN)
+        singles = {Statistic.SPE, Statistic.NORM} - unusable
+        runs = runs.held_against([left.evidence(statistic)[0].scores for statistic in singles])
         for statistic, spectrum in spectra.items():
-            unusable = (statistic is Statistic.SPE and components == 0) or (
-                statistic is Statistic.BINS_MEAN and not degrees.any()
-            )
-            if unusable:
+            if statistic in unusable:
                 continue
             evidence, chosen = left.evidence(statistic)
             run_variance = nulls.RUN_VARIANCE.get(statistic, nulls.EQUAL_RUNS)

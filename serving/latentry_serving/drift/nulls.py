@@ -19,7 +19,8 @@ scores of M left-out contiguous windows come
   all are raised to 1/that mean.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -177,11 +178,15 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Whether neighbours are correlated; the correlation time over the window's size, T / w; ``order``'s inflation."""
+    """Whether neighbours are correlated; the correlation time over the window's size, T / w; ``order``'s inflation.
+
+    ``told_by_lags``: nothing contradicts that this inflation is all that windows vary beyond independent vectors.
+    """
 
     dependent: bool
     share: float
     inflation: float = 1.0
+    told_by_lags: bool = True
 
     def inverse_freedom(self, scale: float = np.inf, run_variance: float = EQUAL_RUNS) -> float:
         """Of a window's own variance, where runs have raised it to ``scale``; at most 0.4, as its mean must exist."""
@@ -194,10 +199,22 @@ class Runs:
         unless its scores say otherwise. That counts where it is worth more than the few scores: where runs are short.
         """
         middle, reach = (1 + self.inflation) / 2, (self.inflation - 1) / 2
-        known = 2 * (middle / reach) ** 2 if self.dependent and reach > 0 else 0.0
-        if known < count or mean > self.inflation * (1 + 2 * np.sqrt(2 / count)):
+        known = 2 * (middle / reach) ** 2 if self.told_by_lags and self.dependent and reach > 0 else 0.0
+        if known < count or self._contradicted(mean, count):
             return mean, 0.0
         return (count * mean + known * middle) / (count + known), known
+
+    def held_against(self, scores: Sequence[Floats]) -> "Runs":
+        """The same, and whether the scores of several statistics of one dimension each leave the lags their word.
+
+        Where one of them varies more than the lags explain, something slower than any lag moves the windows (writers,
+        tenants, seasons), and it moves the other statistics too, even those that a few windows do not show moved.
+        """
+        contradicted = any(self._contradicted(float(np.mean(some)), len(some)) for some in scores)
+        return replace(self, told_by_lags=not contradicted)
+
+    def _contradicted(self, mean: float, count: int) -> bool:
+        return bool(mean > self.inflation * (1 + 2 * np.sqrt(2 / count)))
 
 
 def quadratic(

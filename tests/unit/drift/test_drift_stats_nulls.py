@@ -102,6 +102,16 @@ def test_short_runs_bound_the_scale_of_a_statistic_of_one_dimension() -> None:
     assert bounded.p(12.0) < free.p(12.0) / 3
 
 
+def test_where_one_statistic_contradicts_the_lags_no_other_trusts_them() -> None:
+    runs = Runs(True, 0.006, inflation=1.2)
+    quiet, loud = np.full(10, 1.1), np.full(10, 5.5)
+    assert runs.held_against([quiet, quiet]) == runs
+    doubted = runs.held_against([quiet, loud])
+    assert not doubted.told_by_lags
+    assert runs.shrunk(1.1, 10) != (1.1, 0.0)
+    assert doubted.shrunk(1.1, 10) == (1.1, 0.0)
+
+
 def test_concentration_of_windows_is_that_of_their_covariance() -> None:
     spread = np.r_[np.full(4, 0.2), np.full(20, 0.01)]
     assert _evidence(spread, 200).concentration() == pytest.approx(1 / np.sum(spread**2), rel=0.15)
