@@ -5,8 +5,9 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple
 
 from latentry_serving.child import bound_to_parent
@@ -17,6 +18,7 @@ from latentry_serving.tap.analysis_frames import Control, Finding, framed, frame
 from latentry_serving.tap.analysis_setup import AnalysisSetup
 from latentry_serving.tap.capture import CapturedCall
 from latentry_serving.tap.compare_recent import RecentInputs
+from latentry_serving.tap.hold_back import HoldBack
 from latentry_serving.tap.monitoring import MonitoringDesk
 from latentry_serving.triton.backoff import Backoff
 
@@ -82,6 +84,8 @@ class Analysis:
         self._recent = RecentInputs()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Waiting] = deque()
+        self._held = HoldBack(self._send, in_flight=in_flight, later=_later)
+        """The last of those."""
         self._progress_s = 0.0
         self._spoken = False
         self._process: asyncio.subprocess.Process | None = None
@@ -94,6 +98,7 @@ class Analysis:
 
     async def stop(self) -> None:
         """Lets the process finish what it has, for a moment."""
+        self._held.flush()
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
@@ -117,8 +122,13 @@ class Analysis:
         if not self._waiting:
             self._progress_s = self._clock()
         self._waiting.append(_Waiting(call.operation, call.bytes))
-        self._process.stdin.writelines(framed(call, call.ended_s + self._unix_offset_s))
+        self._held.add(call)
         return None
+
+    def _send(self, calls: Sequence[CapturedCall]) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            frames = (framed(call, call.ended_s + self._unix_offset_s) for call in calls)
+            self._process.stdin.writelines(chain.from_iterable(frames))
 
     def recent_inputs(self) -> bytes | None:
         """A sample of the live inputs that are kept; None where the process does not answer. Not from the loop's
@@ -218,7 +228,12 @@ class Analysis:
             self._book.non_finite[call.operation] += verdict.found.get(Finding.NON_FINITE, 0)
 
     def _give_up_waiting(self, loss: SampleLoss) -> None:
+        self._held.drop()
         while self._waiting:
             call = self._waiting.popleft()
             self.released(call.bytes)
             self._book.lost[call.operation, loss] += 1
+
+
+def _later(seconds: float, run: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(seconds, run)

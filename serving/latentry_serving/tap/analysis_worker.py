@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NICE = 10
-"""Traffic goes first where both want the same core."""
+"""While it imports and loads a profile: two seconds of CPU, which it would never get below everybody else."""
 _GATHER_SECONDS = 0.05
 """How long verdicts wait for others to share a line: each line costs the forwarding loop a wake-up."""
 _LONGEST_SECONDS = 0.25
@@ -137,7 +137,16 @@ def main(arguments: Sequence[str]) -> None:
         monitor = _monitor(setup, sink)
         found = [one for one in (monitor, _live_inputs(setup, sink)) if one is not None]
         companion = Companions(found) if found else None
+        _take_idle_cores_only()
         serve(source, sink, [*consumers, *found], limit_bytes=setup.limit_bytes, companion=companion)
+
+
+def _take_idle_cores_only() -> None:
+    """Traffic that wakes gets its core at once; from a process that is only niced, at the end of its time slice."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError) as error:  # not on Linux, or forbidden by a filter of system calls
+        log.info("analysis stays niced: %s", error)
 
 
 def _monitor(setup: AnalysisSetup, sink: io.FileIO) -> "Monitor | None":

@@ -103,6 +103,29 @@ def test_every_sample_is_analysed_or_lost_for_a_reason(start_relay, wire):
             wire.eventually(lambda: since(relay.tap, before) == expected)
 
 
+def test_analysis_takes_cores_that_nobody_else_wants(start_relay, wire):
+    relay = start_relay(sampling=SAMPLING)
+    with relay.pair() as pair:
+        warm(relay.tap, pair, wire)
+    (worker,) = workers(relay.tap)
+    assert os.sched_getscheduler(worker.pid) == os.SCHED_IDLE
+    assert os.sched_getscheduler(relay.tap.process.pid) == os.SCHED_OTHER
+
+
+def test_samples_of_traffic_without_a_pause_are_analysed(start_relay, wire):
+    relay = start_relay(sampling=SAMPLING)
+    with relay.pair() as open_call, relay.pair() as pair:
+        before = warm(relay.tap, pair, wire)
+        client, server = open_call
+        head = b"POST /v2/models/wide_encode/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"
+        client.sendall(head + b"{")
+        assert wire.exactly(server, len(head) + 1) == head + b"{"
+        wire.eventually(lambda: relay.tap.operation("encode", "http").in_flight == 1)
+        call(pair, REQUEST, ANSWER, wire)
+        wire.eventually(lambda: since(relay.tap, before).get("samples/encode") == 1)
+        assert relay.tap.operation("encode", "http").in_flight == 1
+
+
 def test_a_suspended_then_killed_process_costs_samples_and_no_traffic(start_relay, wire):
     relay = start_relay(sampling=SAMPLING)
     with relay.pair() as pair:
