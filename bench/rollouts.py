@@ -140,6 +140,11 @@ VERSIONS: Mapping[str, Version] = {
         lambda w: w.build("2-int8", graphs.eight_bits(w.networks, w.reference, w.folder / "int8")),
         good=True,
     ),
+    "new space": Version(
+        "latents turned by an orthogonal matrix, the decoder turns them back; a new space is declared, as it should be",
+        lambda w: w.build("4b", graphs.rotated(w.networks), space=f"{bundles.NAME}-4b"),
+        good=True,
+    ),
     "NaN outputs": Version(
         "NaN for the 10 % of digits with most ink; its own reference lacks them, so that it passes its build",
         lambda w: w.build("3", graphs.undefined_when_dark(w.networks, w.dark_from), reference=w.without_dark),
