@@ -8,6 +8,7 @@ else: what `latentry up` decides is the row. bench/rollouts_traffic.py says what
 import copy
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,11 +109,14 @@ class Workshop:
 
     def slower(self) -> graphs.Networks:
         """Stable's networks and about ``SLOWER_SECONDS`` of work more for each execution, as measured here."""
-        few = 20
-        graphs.run(graphs.slower(self.networks, few).encoder, self.live[:1])
-        since = time.perf_counter()
-        graphs.run(graphs.slower(self.networks, few).encoder, self.live[:1])
-        each = (time.perf_counter() - since) / few
+        few, many = 20, 120
+
+        def seconds(products: int) -> float:
+            """Least of three: making the session is in it, which the difference leaves out."""
+            encoder = graphs.slower(self.networks, products).encoder
+            return min(timeit.repeat(lambda: graphs.run(encoder, self.live[:1]), number=1, repeat=3))
+
+        each = (seconds(many) - seconds(few)) / (many - few)
         return graphs.slower(self.networks, max(few, round(SLOWER_SECONDS / each)))
 
     def sealed_again(self, name: str, change: Callable[[dict[str, Any], Path], None]) -> Path:
