@@ -33,8 +33,10 @@ class Moved:
 @contextlib.contextmanager
 def sent(clients: Sequence[Moved]) -> Iterator[tuple[dict[str, object], list[int]]]:
     """The message and its descriptors; the clients' own stay the caller's."""
-    files = [_file(client.early) for client in clients if client.early]
+    files: list[int] = []
     try:
+        for early in filter(None, (client.early for client in clients)):
+            files.append(_file(early))  # noqa: PERF401 - one that fails must not lose those before it
         message = {
             "protocols": [client.protocol for client in clients],
             "early": [len(client.early) for client in clients],

@@ -48,6 +48,22 @@ def test_clients_arrive_with_what_was_read_of_them(pipes):
     assert not any(map(is_open, copies))
 
 
+def test_no_file_is_left_open_when_one_cannot_be_made(monkeypatch):
+    made = []
+    create = os.memfd_create
+
+    def once(name):
+        if made:
+            raise OSError("no more")
+        made.append(create(name))
+        return made[0]
+
+    monkeypatch.setattr(os, "memfd_create", once)
+    with pytest.raises(OSError, match="no more"), sent([Moved(0, Protocol.HTTP, b"a"), Moved(0, Protocol.HTTP, b"b")]):
+        pass
+    assert [is_open(one) for one in made] == [False]
+
+
 @pytest.mark.parametrize(
     "message",
     [
