@@ -121,11 +121,12 @@ class LocalTarget:
 
     def command(self, verb: Verb) -> str:
         """What came of a command, and where the rollout stands."""
+        from latentry_operator.status.text import ignored
+
         answer = self._ask(verb.value)
         for happening in (answer["rollout"] or {}).get("happenings", ()):
             if happening["reason"] == RolloutReason.COMMAND_IGNORED and happening["message"] in answer["said"]:
-                remedy = "nothing was changed; `latentry rollout status` tells where it stands"
-                raise OperationFailed(happening["message"], remedy=remedy)
+                raise ignored(happening["message"])
         return text(answer)
 
     def _ask(self, what: str) -> dict[str, Any]:

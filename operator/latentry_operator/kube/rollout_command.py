@@ -14,7 +14,7 @@ from latentry_operator.kube.kinds import LATENT_MODEL, Key, Obj
 from latentry_operator.plan.rollout.facts import Verb
 from latentry_operator.plan.rollout.reasons import RolloutReason
 from latentry_operator.settings import OperatorSettings
-from latentry_operator.status.text import condition, story
+from latentry_operator.status.text import condition, ignored, story
 from latentry_serving.contract.errors import OperationFailed
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ def _outcome(rollout: dict[str, Any], asked: str) -> str:
     # Without one the status was lost meanwhile, or is of an older release.
     message = str(rollout.get("commandMessage") or f"{asked} was looked at, what came of it is not known")
     if rollout.get("commandReason") == RolloutReason.COMMAND_IGNORED:
-        raise OperationFailed(message, remedy="nothing was changed; `latentry rollout status` tells where it stands")
+        raise ignored(message)
     return message
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from latentry_operator.api.status import ConditionStatus, ConditionType, RolloutStatus
 from latentry_operator.plan.rollout.traffic import weights
 from latentry_operator.status.rollout import rollout_state
+from latentry_serving.contract.errors import OperationFailed
 
 Obj = Mapping[str, Any]
 
@@ -15,6 +16,11 @@ def story(model: Obj) -> str:
     status = model.get("status") or {}
     lines = [*_revisions(status), *_state(model), *_gates(status), *_notes(model)]
     return "\n".join(lines) or "the operator has not looked at it yet"
+
+
+def ignored(message: str) -> OperationFailed:
+    """The error for a command that had nothing to act on; ``message`` says why."""
+    return OperationFailed(message, remedy="nothing was changed; `latentry rollout status` tells where it stands")
 
 
 def condition(model: Obj, kind: str) -> Obj:
