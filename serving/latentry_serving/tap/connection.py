@@ -55,7 +55,8 @@ class Connection:
         self._had_calls = False
         """It was joined to Triton before."""
         self._bereft = False
-        """Triton ended this connection between two calls, and whether it is gone altogether is being found out."""
+        """Triton ended this connection, in which nothing was under way, and whether it is gone altogether is being
+        found out."""
         self._told: Callable[[Connection], None] | None = None
         self.client.on_made = self._dial_soon
         self.client.on_end = self._client_ended
@@ -73,8 +74,8 @@ class Connection:
 
     @property
     def waiting(self) -> bool:
-        """Nobody listens where Triton should, and nothing the client sent has been forwarded but calls that are over:
-        its socket may go to another process, with what was read of it (``early``), whatever it speaks."""
+        """Nobody listens where Triton should, and of what the client said nothing is under way: its socket may go to
+        another process, with what was read of it (``early``), whatever it speaks."""
         return self._waiting is not None
 
     @property
@@ -216,19 +217,17 @@ class Connection:
             self._told(self)
 
     def _outlives_triton(self) -> bool:
-        """Whether the client stays although Triton's side is gone: between two calls of HTTP/1.1 nothing is lost."""
-        if (
-            not self._patience_s()
-            or self.protocol is not Protocol.HTTP
-            or not (self.joined and self._read_along.movable and self.client.steady)
-            or self.told
-            or self.parted
-        ):
+        """Whether the client stays although Triton's side is gone: nothing is lost between two calls of HTTP/1.1, nor
+        when Triton's kernel took the connection of a gRPC client and Triton never said a word."""
+        if not (self._patience_s() and self.joined and self.client.steady) or self.told or self.parted:
+            return False
+        unsaid = self._read_along.take_back()
+        if unsaid is None:
             return False
         old, self._bereft, self._had_calls = self._server, True, True
         old.on_end = old.on_lost = _nothing
         self.client.pause()
-        self.client.separate()
+        self.client.separate(unsaid)
         old.separate()
         old.close()
         self._redial()

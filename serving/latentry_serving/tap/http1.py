@@ -75,6 +75,9 @@ class Http1Observer:
             and not self._responses.owes_stray_bytes
         )
 
+    def take_back(self) -> bytes | None:
+        return b"" if self.movable else None  # what was said is over
+
     def goodbye(self, *, final: bool) -> bytes:
         return b""
 

@@ -1,5 +1,7 @@
 """Reads an HTTP/2 connection along: which gRPC calls it carries and how they end. Pure."""
 
+from functools import partial
+
 from latentry_serving.contract.metrics import MANAGEMENT_OPERATION, OTHER_OPERATION, CallKind, Outcome, Protocol
 from latentry_serving.sli import outcome as outcomes
 from latentry_serving.sli.calls import Call, CallListener
@@ -10,6 +12,8 @@ from latentry_serving.tap.http2_headers import Fields, HeaderBlocks
 from latentry_serving.tap.observation import malformed, too_large
 
 MAX_STREAMS = 10_000
+_MAX_OPENING_BYTES = 16_384
+"""Of what clients say before their first call; gRPC's take 50 to 300."""
 _MAX_CODE_DIGITS = 9
 
 
@@ -110,15 +114,21 @@ class Http2Observer:
     """Follows both directions; source of the call model: gRPC over HTTP/2, RFC 9113."""
 
     def __init__(self, catalogue: Catalogue, listener: CallListener) -> None:
-        self._streams = _Streams(catalogue, listener)
+        self._new_streams = partial(_Streams, catalogue, listener)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._streams = self._new_streams()
         client_blocks, server_blocks = HeaderBlocks(), HeaderBlocks()
         self._from_client = FrameReader(
             _FromClient(self._streams, client_blocks, server_blocks), preface=CLIENT_PREFACE
         )
         self._server = _FromServer(self._streams, server_blocks, client_blocks)
         self._from_server = FrameReader(self._server)
-        self.client_sent = self._from_client.feed
-        self.server_sent = self._from_server.feed
+        self.client_sent, self.server_sent = self._client_opens, self._server_opens
+        self._opening = bytearray()
+        """What the client said before its first call and Triton's first word."""
+        self._opens = True
         self._client_first: bool | None = None
         """Which side went first, once one has."""
 
@@ -141,6 +151,28 @@ class Http2Observer:
         if final:
             return goaway(self._streams.last if said is None else min(self._streams.last, said))
         return goaway(LARGEST_STREAM) if said is None else b""
+
+    def take_back(self) -> bytes | None:
+        if not self._opens:
+            return None
+        said = bytes(self._opening)
+        self._begin()
+        return said
+
+    def _client_opens(self, data: bytes, now_s: float) -> None:
+        self._from_client.feed(data, now_s)
+        self._opening += data
+        if self._streams.last or len(self._opening) > _MAX_OPENING_BYTES:
+            self._opened()
+
+    def _server_opens(self, data: bytes, now_s: float) -> None:
+        self._opened()
+        self._from_server.feed(data, now_s)
+
+    def _opened(self) -> None:
+        self.client_sent, self.server_sent = self._from_client.feed, self._from_server.feed
+        self._opens = False
+        self._opening.clear()
 
     def client_gone(self, now_s: float) -> None:
         if self._client_first is None:

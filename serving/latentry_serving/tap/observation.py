@@ -47,6 +47,11 @@ class Observer(Interface):
         the protocol has no word for it, or not at this point. ``final``: nothing that it has begun since is answered.
         """
 
+    def take_back(self) -> bytes | None:
+        """What another server has to be told in this one's place, when this one can have begun nothing and owes the
+        client nothing: all that the client said that is not over. The observer is then as if nothing of it had been
+        said. None: that cannot be, and nothing changed."""
+
     def client_sent(self, data: bytes, now_s: float) -> None:
         """Bytes from the client."""
 

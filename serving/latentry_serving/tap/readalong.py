@@ -43,6 +43,10 @@ class ReadAlong:
         """As of the observer; to an opaque connection nothing can be said."""
         return b"" if self._observer is None else self._observer.goodbye(final=final)
 
+    def take_back(self) -> bytes | None:
+        """As of the observer; of an opaque connection nothing can be taken back."""
+        return None if self._observer is None else self._observer.take_back()
+
     def client_sent(self, data: bytes, now_s: float) -> None:
         """Bytes from the client, already on their way."""
         if self._observer is not None:

@@ -72,9 +72,11 @@ class Side(asyncio.Protocol):
         if self.transport is not None:
             self.transport.pause_reading()
 
-    def separate(self) -> None:
-        """There is no other end any more; another one may join."""
+    def separate(self, unsaid: bytes = b"") -> None:
+        """There is no other end any more; another one may join, and is told ``unsaid`` first."""
         self.other, self._write, self._observe = None, self._keep, _nothing
+        if unsaid:
+            self._keep(unsaid)
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:

@@ -276,6 +276,35 @@ def test_a_server_that_leaves_resets_every_open_call(http2):
     assert replay.observer.idle
 
 
+@pytest.mark.parametrize("name", ["table sizes", "between"])
+def test_what_was_said_before_the_first_call_can_be_taken_back(name, http2):
+    script = {"table sizes": table_sizes, "between": between}[name]().script
+    fresh = http2()
+    fresh.feed(script)
+    opening = b"".join(data for side, data in script[:3] if side == C)
+    for size in range(len(opening) + 1):
+        replay = http2()
+        replay.feed([(C, opening[:size])])
+        assert replay.observer.take_back() == opening[:size]
+        replay.feed(script)
+        assert replay.told == fresh.told
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [(C, PREFACE), (S, b"\0")],
+        Talk().ask(1).script[:1] + Talk().ask(1).script[2:],
+        [(C, PREFACE + frame(WINDOW, 0, 0, b"\0\0\1\0") * 1_260)],
+    ],
+    ids=["Triton spoke", "a call began", "more than is kept"],
+)
+def test_what_cannot_be_taken_back(script, http2):
+    replay = http2()
+    replay.feed(script)
+    assert replay.observer.take_back() is None
+
+
 def bomb() -> list[bytes]:
     """One large table entry, referred to again and again."""
     encoder = Encoder()

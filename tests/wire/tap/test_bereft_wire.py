@@ -18,6 +18,11 @@ INFER = b"POST /v2/models/wide_encode/infer HTTP/1.1\r\nHost: a\r\nContent-Lengt
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"
 LARGE = INFER.replace(b": 5", b": 400000").replace(b"hello", bytes(range(250)) * 1_600)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS = bytes([0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0])
+"""With a header table of no bytes."""
+OPENING = PREFACE + SETTINGS
+BEGUN = bytes([0, 0, 1, 1, 4, 0, 0, 0, 1]) + b"\x83"
+"""A call's HEADERS."""
 LONG = 600.0
 WAIT_S = 20.0
 
@@ -138,6 +143,59 @@ def test_between_two_calls_a_client_does_not_notice(end, beside, wire):
     assert beside.taps[0].outcomes("encode", "http") == {"ok": 1}
 
 
+@pytest.mark.parametrize("end", ["in order", "reset"])
+@pytest.mark.parametrize("said", [b"", PREFACE[:5], OPENING, OPENING + BEGUN[:-1]])
+def test_a_grpc_client_whose_triton_never_said_a_word_does_not_notice(said, end, beside, wire):
+    """The kernel of a Triton that is being torn down still takes connections."""
+    beside.hold()
+    with beside.connect("grpc") as client, beside.accept(0) as server:
+        client.sendall(said)
+        assert wire.exactly(server, len(said)) == said
+        beside.servers[0].close()
+        server.close() if end == "in order" else wire.break_off(server)
+        wire.eventually(lambda: beside.waiting() == 1)
+        client.sendall(b"more")
+        assert beside.hand_over()["moved"] == 1
+        with beside.accept(1) as other:
+            assert wire.exactly(other, len(said + b"more")) == said + b"more"
+            other.sendall(SETTINGS)
+            assert wire.exactly(client, len(SETTINGS)) == SETTINGS
+    assert beside.taps[0].outcomes("other", "grpc") == {}
+
+
+@pytest.mark.parametrize(("said", "answered"), [(OPENING, SETTINGS[:1]), (OPENING + BEGUN, b"")])
+def test_a_grpc_client_that_was_answered_or_asked_for_something_is_broken(said, answered, beside, wire):
+    beside.hold()
+    client, server = beside.connect("grpc"), beside.accept(0)
+    client.sendall(said)
+    assert wire.exactly(server, len(said)) == said
+    server.sendall(answered)
+    assert wire.exactly(client, len(answered)) == answered
+    beside.servers[0].close()
+    wire.break_off(server)
+    assert is_broken(client)
+    assert beside.hand_over()["moved"] == 0
+
+
+def test_triton_that_is_back_in_time_hears_what_a_grpc_client_said_to_the_one_before(beside, wire):
+    beside.hold(0.5)
+    client, server = beside.connect("grpc"), beside.accept(0)
+    client.sendall(OPENING)
+    assert wire.exactly(server, len(OPENING)) == OPENING
+    port = beside.servers[0].getsockname()[1]
+    beside.servers[0].close()
+    wire.break_off(server)
+    wire.eventually(lambda: beside.waiting() == 1)
+    beside.servers[0] = beside.listening(port)
+    with client, beside.accept(0) as again:
+        assert wire.exactly(again, len(OPENING)) == OPENING
+        again.sendall(SETTINGS)
+        assert wire.exactly(client, len(SETTINGS)) == SETTINGS
+        client.sendall(BEGUN)
+        assert wire.exactly(again, len(BEGUN)) == BEGUN
+    wire.eventually(lambda: beside.taps[0].outcomes("management", "grpc") == {"cancelled": 1})
+
+
 @pytest.mark.parametrize("sent", [INFER, INFER[:-1]])
 def test_a_call_in_flight_is_broken_and_never_sent_again(sent, beside, wire):
     beside.hold()
@@ -154,13 +212,14 @@ def test_a_call_in_flight_is_broken_and_never_sent_again(sent, beside, wire):
     assert beside.taps[0].outcomes("encode", "http") == {"ok": 1, "reset": 1}
 
 
-def test_triton_that_ends_a_connection_and_lives_ends_it_for_the_client(beside, wire):
+@pytest.mark.parametrize("name", ["http", "grpc"])
+def test_triton_that_ends_a_connection_and_lives_ends_it_for_the_client(name, beside, wire):
     beside.hold()
-    client, server = after_one_call(beside, wire)
+    client, server = after_one_call(beside, wire) if name == "http" else (beside.connect(name), beside.accept(0))
     server.close()
     assert client.recv(1) == b""
     client.close()
-    wire.eventually(lambda: beside.taps[0].slis().connections["http"] == 0)
+    wire.eventually(lambda: beside.taps[0].slis().connections[name] == 0)
     assert beside.taps[0].outcomes("other", "http") == {}
 
 
