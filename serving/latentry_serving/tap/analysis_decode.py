@@ -3,14 +3,15 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
 import numpy as np
 
 from latentry_serving.contract.metrics import CallKind, Protocol, SampleLoss
 from latentry_serving.oip import CapturedPayload, DecodedMessage, DecodedTensor, DecodeFailure, Direction, decode
-from latentry_serving.tap.analysis_frames import Finding
+from latentry_serving.tap.analysis_frames import KNOWN_HEADS, Finding, Frame
 
 
 class ReceivedCall(NamedTuple):
@@ -56,17 +57,14 @@ class NonFiniteOutputs:
         return {Finding.NON_FINITE: count} if count else {}
 
 
-def received(head: bytes, payload: bytearray) -> ReceivedCall:
-    """The call out of a frame's two parts."""
-    fields = json.loads(head)
-    view = memoryview(payload).toreadonly()
-    cut = fields["request"]["bytes"]
-    common = (Protocol(fields["protocol"]), fields["kind"] == CallKind.STREAM)
+def received(frame: Frame) -> ReceivedCall:
+    """The call in a frame."""
+    head = _head(frame.head)
     return ReceivedCall(
-        operation=fields["operation"],
-        time_s=fields["time_s"],
-        request=_payload(common, Direction.REQUEST, fields["request"], view[:cut]),
-        response=_payload(common, Direction.RESPONSE, fields["response"], view[cut:]),
+        head.operation,
+        frame.time_s,
+        CapturedPayload(head.protocol, Direction.REQUEST, (frame.request,), **head.request),
+        CapturedPayload(head.protocol, Direction.RESPONSE, (frame.response,), **head.response),
     )
 
 
@@ -100,8 +98,19 @@ def _messages(payload: CapturedPayload, limit_bytes: int) -> list[DecodedMessage
     return messages
 
 
-def _payload(
-    common: tuple[Protocol, bool], direction: Direction, fields: dict[str, str | int], data: memoryview
-) -> CapturedPayload:
-    headers = {name: str(value) for name, value in fields.items() if name != "bytes"}
-    return CapturedPayload(common[0], direction, [data], streaming=common[1], **headers)
+class _Head(NamedTuple):
+    """What calls have in common; ``request`` and ``response``: the other arguments of their payloads."""
+
+    operation: str
+    protocol: Protocol
+    request: dict[str, Any]
+    response: dict[str, Any]
+
+
+@lru_cache(KNOWN_HEADS)
+def _head(head: bytes) -> _Head:
+    fields = json.loads(head)
+    common = {"streaming": fields["kind"] == CallKind.STREAM}
+    return _Head(
+        fields["operation"], Protocol(fields["protocol"]), common | fields["request"], common | fields["response"]
+    )

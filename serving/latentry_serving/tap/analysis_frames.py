@@ -2,28 +2,31 @@
 
 The forwarding process imports this and, for its memory's sake, nothing of the decoder.
 
-To it: 12 bytes (lengths of head and payload), the head as JSON, the payload as it is: request, then answer. A head with
-``control`` is no call but an order, and has no verdict.
+To it: 28 bytes (lengths of head, request and answer; unix time of the answer's last byte), the head as JSON, request
+and answer as they are. A head says only what calls have in common, so that either end makes or reads it once for
+thousands. One with ``control`` is no call but an order, has its payload in the request's place, and no verdict.
 Back, line by line: a JSON list of verdicts, one per call, in order; or ``R``, a monitoring report as JSON, a tab, and
 the state for the next process as JSON; or ``I``, a piece of the recent inputs (``compare_recent``).
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from latentry_serving.contract.metrics import SampleLoss
+from latentry_serving.contract.metrics import CallKind, Protocol, SampleLoss
 from latentry_serving.sli.calls import MessageHead
 from latentry_serving.tap.capture import CapturedCall, Piece
 
-LENGTHS = Struct(">IQ")
+LENGTHS = Struct(">IQQd")
 MAX_VERDICTS = 64
 """In one line."""
-
+KNOWN_HEADS = 32
+"""Remembered at either end; more would let clients fill the memory with headers."""
 
 CONTROL_HEAD = b'{"control"'
 """How the head of an order begins."""
@@ -60,25 +63,28 @@ class Verdict(NamedTuple):
 _VERDICTS = TypeAdapter(list[Verdict])
 
 
+class Frame(NamedTuple):
+    """What arrives. ``request`` and ``response`` are read-only."""
+
+    head: bytes
+    time_s: float
+    request: memoryview
+    response: memoryview
+
+
 def framed(call: CapturedCall, time_s: float) -> list[bytes | Piece]:
     """The pieces to send, the payload's by reference."""
-    head = json.dumps(
-        {
-            "protocol": call.protocol,
-            "operation": call.operation,
-            "kind": call.kind,
-            "time_s": time_s,
-            "request": _body(call.request_head, call.request),
-            "response": _body(call.response_head, call.response),
-        }
-    ).encode()
-    return [LENGTHS.pack(len(head), call.bytes), head, *call.request, *call.response]
+    request, response = _headers(call.request_head), _headers(call.response_head)
+    head = _head(call.protocol, call.operation, call.kind, request, response)
+    request_bytes = sum(map(len, call.request))
+    lengths = LENGTHS.pack(len(head), request_bytes, call.bytes - request_bytes, time_s)
+    return [lengths, head, *call.request, *call.response]
 
 
 def framed_control(control: Control, payload: bytes = b"", **fields: int) -> list[bytes]:
     """The pieces of an order."""
     head = json.dumps({"control": control, **fields}).encode()
-    return [LENGTHS.pack(len(head), len(payload)), head, payload]
+    return [LENGTHS.pack(len(head), len(payload), 0, 0.0), head, payload]
 
 
 def write_report(report: bytes, state: bytes) -> bytes:
@@ -108,12 +114,20 @@ def read_verdicts(line: bytes) -> list[Verdict]:
     return _VERDICTS.validate_json(line)
 
 
-def _body(head: MessageHead, pieces: Sequence[Piece]) -> dict[str, str | int]:
-    fields = {
-        "content_type": head.content_type,
-        "content_encoding": head.content_encoding,
-        "grpc_encoding": head.grpc_encoding,
-        "header_length": head.header_length,
-    }
-    present = {name: value.decode("latin-1") for name, value in fields.items() if value}
-    return {"bytes": sum(map(len, pieces)), **present}
+_HEADERS = ("content_type", "content_encoding", "grpc_encoding", "header_length")
+
+
+def _headers(head: MessageHead) -> tuple[bytes, ...]:
+    return head.content_type, head.content_encoding, head.grpc_encoding, head.header_length
+
+
+@lru_cache(KNOWN_HEADS)
+def _head(
+    protocol: Protocol, operation: str, kind: CallKind, request: tuple[bytes, ...], response: tuple[bytes, ...]
+) -> bytes:
+    common = {"protocol": protocol, "operation": operation, "kind": kind}
+    return json.dumps(common | {"request": _given(request), "response": _given(response)}).encode()
+
+
+def _given(headers: tuple[bytes, ...]) -> dict[str, str]:
+    return {name: value.decode("latin-1") for name, value in zip(_HEADERS, headers, strict=True) if value}

@@ -2,8 +2,9 @@
 
 import io
 import select
+from collections.abc import Iterator
 
-from latentry_serving.tap.analysis_frames import LENGTHS
+from latentry_serving.tap.analysis_frames import LENGTHS, Frame
 
 _AHEAD_BYTES = 1 << 18
 
@@ -19,22 +20,37 @@ class FrameReader:
         self._source = source
         self._ahead = memoryview(bytearray(_AHEAD_BYTES))
         self._start = self._end = 0
+        self.ended = False
+        """Whether the source is at its end. A frame that is cut short by it is none."""
 
     def wait(self, seconds: float) -> bool:
         """Whether there is something to read, the end of the pipe included, within so long."""
         return self._start < self._end or bool(select.select([self._source], [], [], seconds)[0])
 
-    def next(self) -> tuple[bytes, bytearray] | None:
-        """Head and payload of the next frame; None where the source ends before it does. Waits for the whole frame."""
+    def here(self) -> Iterator[Frame]:
+        """The frames that have been read, at least one, whole: waits for it, and for the rest of the last one."""
+        while (frame := self._next()) is not None:
+            yield frame
+            if self._start == self._end:
+                return
+        self.ended = True
+
+    def _next(self) -> Frame | None:
         lengths = self._exactly(LENGTHS.size)
         if lengths is None:
             return None
-        head_bytes, payload_bytes = LENGTHS.unpack(lengths)
-        head, payload = self._exactly(head_bytes), self._exactly(payload_bytes)
-        return None if head is None or payload is None else (bytes(head), payload)
+        head_bytes, request_bytes, response_bytes, time_s = LENGTHS.unpack(lengths)
+        head, payload = self._exactly(head_bytes), self._exactly(request_bytes + response_bytes)
+        if head is None or payload is None:
+            return None
+        view = memoryview(payload).toreadonly()
+        return Frame(bytes(head), time_s, view[:request_bytes], view[request_bytes:])
 
-    def _exactly(self, size: int) -> bytearray | None:
+    def _exactly(self, size: int) -> bytes | bytearray | None:
         """``size`` bytes of their own; None where the source ends before."""
+        if size <= self._end - self._start:
+            self._start += size
+            return bytes(self._ahead[self._start - size : self._start])
         data = bytearray(size)
         view, filled = memoryview(data), 0
         while filled < size:

@@ -20,6 +20,7 @@ from latentry_serving.tap.analysis_frames import (
     CONTROL_HEAD,
     MAX_VERDICTS,
     Finding,
+    Frame,
     Verdict,
     write_verdicts,
 )
@@ -89,38 +90,53 @@ def serve(
     companion: Companion | None = None,
 ) -> None:
     """Answers frames until the source ends; a frame cut short by that has no answer."""
-    frames = FrameReader(source)
-    verdicts: list[Verdict] = []
-    flushed_s = time.monotonic()
-    sink.write(write_verdicts(verdicts))  # ready: the tap waits longer for a process that starts
+    frames, verdicts = FrameReader(source), _Verdicts(sink)
+    sink.write(write_verdicts([]))  # ready: the tap waits longer for a process that starts
 
     while True:
         if companion is not None and (line := companion.step()):
             sink.write(line)
-        due = len(verdicts) >= MAX_VERDICTS or time.monotonic() - flushed_s > _LONGEST_SECONDS
-        wait_s = _GATHER_SECONDS if verdicts or companion is None else _LONGEST_SECONDS
+        due = verdicts.due
+        wait_s = _GATHER_SECONDS if verdicts.waiting or companion is None else _LONGEST_SECONDS
         ready = frames.wait(0 if due else wait_s)
         if due or not ready:
-            if verdicts:
-                sink.write(write_verdicts(verdicts))
-                verdicts.clear()
-            flushed_s = time.monotonic()
+            verdicts.flush()
         if not ready and companion is not None:
             continue
-        frame = frames.next()
-        if frame is None:
-            if verdicts:
-                sink.write(write_verdicts(verdicts))
+        for frame in frames.here():
+            if not frame.head.startswith(CONTROL_HEAD):
+                verdicts.waiting.append(_verdict(frame, consumers, limit_bytes))
+            elif companion is not None:
+                companion.control(json.loads(frame.head), bytes(frame.request))
+            if verdicts.due:
+                break
+        if frames.ended:
+            verdicts.flush()
             return
-        if not frame[0].startswith(CONTROL_HEAD):
-            verdicts.append(_verdict(frame, consumers, limit_bytes))
-        elif companion is not None:
-            companion.control(json.loads(frame[0]), bytes(frame[1]))
 
 
-def _verdict(frame: tuple[bytes, bytearray], consumers: Sequence[SampleConsumer], limit_bytes: int) -> Verdict:
+class _Verdicts:
+    """Those that wait to share a line."""
+
+    def __init__(self, sink: io.FileIO) -> None:
+        self._sink = sink
+        self._flushed_s = time.monotonic()
+        self.waiting: list[Verdict] = []
+
+    @property
+    def due(self) -> bool:
+        return len(self.waiting) >= MAX_VERDICTS or time.monotonic() - self._flushed_s > _LONGEST_SECONDS
+
+    def flush(self) -> None:
+        if self.waiting:
+            self._sink.write(write_verdicts(self.waiting))
+            self.waiting.clear()
+        self._flushed_s = time.monotonic()
+
+
+def _verdict(frame: Frame, consumers: Sequence[SampleConsumer], limit_bytes: int) -> Verdict:
     try:
-        return judge(received(*frame), consumers, limit_bytes=limit_bytes)
+        return judge(received(frame), consumers, limit_bytes=limit_bytes)
     except Exception:
         log.exception("a sample could not be analysed")
         return Verdict(SampleLoss.ANALYSIS_FAILED, {})

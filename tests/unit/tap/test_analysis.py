@@ -1,6 +1,7 @@
 """Captured calls on their way through the analysis process. Covered: frames there and verdicts back, samples of unary
 calls and streams, every reason of the decoder has its loss, the non-finite counter, consumers that fail."""
 
+import dataclasses
 import io
 import json
 import os
@@ -69,10 +70,12 @@ def answer(*values):
 
 def over_the_pipe(call: CapturedCall):
     frame = b"".join(framed(call, time_s=1_700_000_000.5))
-    head_bytes, payload_bytes = LENGTHS.unpack_from(frame)
-    start = LENGTHS.size + head_bytes
-    assert len(frame) == start + payload_bytes
-    return received(frame[LENGTHS.size : start], bytearray(frame[start:]))
+    reading, writing = os.pipe()
+    with io.FileIO(writing, "w") as sink:
+        sink.write(frame)
+    with io.FileIO(reading) as source:
+        (arrived,) = FrameReader(source).here()
+        return received(arrived)
 
 
 def test_a_call_arrives_as_it_was_captured():
@@ -151,7 +154,10 @@ def test_a_consumer_that_fails_costs_one_sample():
 
 def test_frames_come_whole_however_the_pipe_cuts_them() -> None:
     payloads = [b"", b"ab", bytes(300_000), b"c" * 70_000, bytes(range(256)) * 4_000]
-    sent = b"".join(LENGTHS.pack(3, len(payload)) + b"hea" + payload for payload in payloads)
+    sent = b"".join(
+        LENGTHS.pack(3, number % 2, len(payload) - number % 2, number + 0.5) + b"hea" + payload
+        for number, payload in enumerate(payloads)
+    )
     reading, writing = os.pipe()
 
     def write() -> None:
@@ -164,7 +170,47 @@ def test_frames_come_whole_however_the_pipe_cuts_them() -> None:
     with io.FileIO(reading) as source:
         frames = FrameReader(source)
         found = []
-        while frames.wait(10) and (frame := frames.next()) is not None:
-            found.append(frame)
+        while not frames.ended and frames.wait(10):
+            found += frames.here()
     writer.join()
-    assert found == [(b"hea", payload) for payload in payloads]
+    assert [frame.head + frame.request + frame.response for frame in found] == [
+        b"hea" + payload for payload in payloads
+    ]
+    assert [(len(frame.request), frame.time_s) for frame in found] == [(0, 0.5), (1, 1.5), (0, 2.5), (1, 3.5), (0, 4.5)]
+
+
+def test_heads_say_what_calls_have_in_common_and_nothing_else() -> None:
+    one, other = grpc_call([infer()], [answer(1)]), grpc_call([infer("other")], [answer(1, 2)])
+    assert framed(one, 1.0)[1] is framed(other, 2.0)[1]
+    encoded = dataclasses.replace(other, response_head=HEAD._replace(grpc_encoding=b"gzip"))
+    found = [over_the_pipe(call) for call in (one, encoded)]
+    assert [call.response.grpc_encoding for call in found] == [None, "gzip"]
+    assert [call.response.streaming for call in found] == [True, True]
+
+
+class Steps:
+    """Counts how often it is asked for what is due."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def control(self, order, payload) -> None:
+        raise AssertionError("no order was given")
+
+    def step(self) -> bytes | None:
+        self.count += 1
+        return None
+
+
+def test_calls_that_come_together_are_taken_together() -> None:
+    source, there = os.pipe()
+    back, sink = os.pipe()
+    os.write(there, b"".join(piece for _ in range(20) for piece in framed(grpc_call([infer()], [answer(1)]), 0.0)))
+    os.close(there)
+    steps = Steps()
+    with io.FileIO(source) as frames, io.FileIO(sink, "w") as lines:
+        serve(frames, lines, [], limit_bytes=1 << 20, companion=steps)
+    with io.FileIO(back) as answers:
+        given = [read_verdicts(line) for line in answers]
+    assert [len(verdicts) for verdicts in given if verdicts] == [20]
+    assert steps.count <= 2
