@@ -26,6 +26,7 @@ _DTYPES: dict[Datatype, np.dtype[Any]] = {
     Datatype.FP32: np.dtype("<f4"),
     Datatype.FP64: np.dtype("<f8"),
 }
+_BY_NAME = {datatype.value: datatype for datatype in Datatype}
 _RAW_ONLY = frozenset({Datatype.FP16, Datatype.BF16})
 _BF16_BITS = np.dtype("<u2")
 _MAX_RANK = 32  # numpy 1.x; numpy 2 has 64
@@ -45,23 +46,26 @@ class TensorHead:
     def __init__(self, name: object, datatype: object, shape: Sequence[object]) -> None:
         if not isinstance(name, str):
             raise Undecodable(FailureReason.MALFORMED, "a tensor's name is no text")
-        if not isinstance(datatype, str) or datatype not in Datatype.__members__:
+        known = _BY_NAME.get(datatype) if isinstance(datatype, str) else None
+        if known is None:
             raise Undecodable(FailureReason.UNSUPPORTED_DATATYPE, f"tensor {name!r}: datatype {datatype!r}")
         self.name = name
-        self.datatype = Datatype(datatype)
+        self.datatype = known
         self.shape = self._checked(shape)
         self.count = math.prod(self.shape)
 
     def _checked(self, shape: Sequence[object]) -> tuple[int, ...]:
         if len(shape) > _MAX_RANK:
             raise self.mismatch(f"{len(shape)} dimensions, more than {_MAX_RANK}")
-        dimensions = tuple(size for size in shape if type(size) is int and size >= 0)
-        if len(dimensions) != len(shape):
-            raise self.mismatch("a dimension is no whole number from 0 up")
-        # numpy refuses what it could not address even when another dimension is 0.
-        if math.prod(size for size in dimensions if size) * 8 > _MAX_ADDRESSABLE_BYTES:
+        dimensions, addressed = [], 1
+        for size in shape:
+            if type(size) is not int or size < 0:
+                raise self.mismatch("a dimension is no whole number from 0 up")
+            dimensions.append(size)
+            addressed *= size or 1  # numpy refuses what it could not address even when another dimension is 0
+        if addressed * 8 > _MAX_ADDRESSABLE_BYTES:
             raise self.mismatch("too large for any memory")
-        return dimensions
+        return tuple(dimensions)
 
     def mismatch(self, problem: str) -> Undecodable:
         return Undecodable(FailureReason.SHAPE_MISMATCH, f"tensor {self.name!r}: {problem}")

@@ -5,7 +5,8 @@ the whole client, 17.7 MB and 174 ms against 1.9 MB and 22 ms in a process that 
 A test holds the two descriptors against each other.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -29,6 +30,7 @@ from latentry_serving.oip.message import (
 )
 from latentry_serving.oip.oip_pb2 import (
     InferParameter,
+    InferRequestedOutputTensor,
     InferTensor,
     ModelInferRequest,
     ModelInferResponse,
@@ -38,7 +40,7 @@ from latentry_serving.oip.oip_pb2 import (
 _PREFIX = 5  # one byte of flags, four of length, big-endian: gRPC over HTTP/2, "Length-Prefixed-Message"
 
 
-def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes: int) -> Iterator[bytes]:
+def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes: int) -> Iterator[bytes | memoryview]:
     """The protobuf messages in a stream's data, uncompressed, together at most ``limit_bytes``.
 
     Raises:
@@ -64,19 +66,21 @@ def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes:
         room -= len(message)
         if room < 0:
             raise Undecodable(FailureReason.TOO_LARGE, f"more than {limit_bytes} bytes after decompression")
-        yield bytes(message)
+        yield message
         start = end
     if start < len(view):
         raise Undecodable(FailureReason.TOO_LARGE, f"more than {MAX_MESSAGES} messages in one stream")
 
 
 def _check_content_type(content_type: str | None) -> None:
-    kind = (content_type or "application/grpc").partition(";")[0].strip().lower()
+    if not content_type or content_type == "application/grpc":  # nearly always
+        return
+    kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("application/grpc", "application/grpc+proto"):
         raise Undecodable(FailureReason.UNSUPPORTED_ENCODING, f"content-type {content_type!r}")
 
 
-def decode_message(data: bytes, payload: CapturedPayload) -> DecodedMessage:
+def decode_message(data: bytes | memoryview, payload: CapturedPayload) -> DecodedMessage:
     """One protobuf message of the payload's kind.
 
     Raises:
@@ -104,17 +108,16 @@ def _request(message: ModelInferRequest) -> DecodedMessage:
         message.id,
         _tensors(message.inputs, message.raw_input_contents, request=True),
         _parameters(message.parameters),
-        tuple(
-            RequestedOutput(
-                name=output.name,
-                binary=True,
-                classification=output.parameters["classification"].int64_param
-                if "classification" in output.parameters
-                else 0,
-                shared_memory=SHARED_MEMORY_REGION in output.parameters,
-            )
-            for output in message.outputs
-        ),
+        tuple(map(_requested, message.outputs)),
+    )
+
+
+def _requested(output: InferRequestedOutputTensor) -> RequestedOutput:
+    return RequestedOutput(
+        name=output.name,
+        binary=True,
+        classification=output.parameters["classification"].int64_param if "classification" in output.parameters else 0,
+        shared_memory=SHARED_MEMORY_REGION in output.parameters,
     )
 
 
@@ -143,7 +146,8 @@ def _tensors(heads: Sequence[InferTensor], raw: Sequence[bytes], *, request: boo
             raise Undecodable(FailureReason.SHARED_MEMORY, f"tensor {tensor.name!r}")
     if raw and len(raw) != len(heads):
         raise Undecodable(FailureReason.MIXED_CONTENTS, f"{len(raw)} raw contents for {len(heads)} tensors")
-    return tuple(_tensor(tensor, raw[index] if raw else None, request=request) for index, tensor in enumerate(heads))
+    data: Iterable[bytes | None] = raw or itertools.repeat(None)
+    return tuple([_tensor(tensor, given, request=request) for tensor, given in zip(heads, data, strict=False)])
 
 
 def _tensor(tensor: InferTensor, raw: bytes | None, *, request: bool) -> DecodedTensor:
