@@ -44,7 +44,7 @@ def _decode_grpc(payload: CapturedPayload, limit_bytes: int) -> Iterator[Decoded
         yield error.failure
 
 
-def _decode_grpc_message(data: bytes | memoryview, payload: CapturedPayload) -> DecodedMessage | DecodeFailure:
+def _decode_grpc_message(data: bytes, payload: CapturedPayload) -> DecodedMessage | DecodeFailure:
     try:
         return grpc_body.decode_message(data, payload)
     except Undecodable as error:

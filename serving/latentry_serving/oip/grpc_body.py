@@ -40,7 +40,7 @@ from latentry_serving.oip.oip_pb2 import (
 _PREFIX = 5  # one byte of flags, four of length, big-endian: gRPC over HTTP/2, "Length-Prefixed-Message"
 
 
-def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes: int) -> Iterator[bytes | memoryview]:
+def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes: int) -> Iterator[bytes]:
     """The protobuf messages in a stream's data, uncompressed, together at most ``limit_bytes``.
 
     Raises:
@@ -66,7 +66,7 @@ def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes:
         room -= len(message)
         if room < 0:
             raise Undecodable(FailureReason.TOO_LARGE, f"more than {limit_bytes} bytes after decompression")
-        yield message
+        yield bytes(message)
         start = end
     if start < len(view):
         raise Undecodable(FailureReason.TOO_LARGE, f"more than {MAX_MESSAGES} messages in one stream")
@@ -80,7 +80,7 @@ def _check_content_type(content_type: str | None) -> None:
         raise Undecodable(FailureReason.UNSUPPORTED_ENCODING, f"content-type {content_type!r}")
 
 
-def decode_message(data: bytes | memoryview, payload: CapturedPayload) -> DecodedMessage:
+def decode_message(data: bytes, payload: CapturedPayload) -> DecodedMessage:
     """One protobuf message of the payload's kind.
 
     Raises:

@@ -84,7 +84,7 @@ class Analysis:
         self._recent = RecentInputs()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Waiting] = deque()
-        self._held = HoldBack(self._send, in_flight=in_flight, later=_later)
+        self._held = HoldBack(self._send, queue=self._sampling.queue, in_flight=in_flight, later=_later)
         """The last of `_waiting`: not sent yet."""
         self._progress_s = 0.0
         self._spoken = False
