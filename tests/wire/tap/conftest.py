@@ -14,9 +14,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import psutil
 import pytest
+import tritonclient.http as http_client
 from onnx import TensorProto, helper
 
 from latentry_serving.contract.manifest import (
@@ -31,11 +33,12 @@ from latentry_serving.contract.manifest import (
 from latentry_serving.contract.operations import Family, Operation
 from latentry_serving.contract.slis import OperationSlis, Slis
 
-WAIT_S = 20.0
+WAIT_S = 90.0
+"""For what comes in the end: the analysis gets only the cores that nobody else wants."""
 MAX_BATCH_SIZE = 64
 BATCHING = {
     Operation.ENCODE: "",
-    Operation.DECODE: f"preferred_batch_size: [{MAX_BATCH_SIZE}] max_queue_delay_microseconds: 3000000",
+    Operation.DECODE: f"preferred_batch_size: [{MAX_BATCH_SIZE}] max_queue_delay_microseconds: 120000000",
 }
 MODELS = {Operation.ENCODE: "wide_encode", Operation.DECODE: "slow_decode"}
 TRITON_CONFIG = """name: "{name}"
@@ -100,6 +103,12 @@ class TapProcess:
 
     def connect(self, name: str = "http") -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.ports[name]), timeout=WAIT_S)
+
+    def passed_an_end_on(self, port: int) -> bool:
+        """Whether it told a server that a client sends no more. That the client does not read either is known once
+        there is something to write."""
+        found = psutil.Process(self.process.pid).connections("tcp")
+        return any(one.raddr and one.raddr.port == port and one.status.startswith("FIN_WAIT") for one in found)
 
     def memory_bytes(self) -> int:
         return psutil.Process(self.process.pid).memory_info().rss
@@ -214,7 +223,7 @@ def shared_relay() -> Iterator[Relay]:
 @pytest.fixture(scope="session")
 def wide_triton(running_triton, tmp_path_factory):
     """A real Triton with ``wide_encode``: x [n, any] -> the same y, n up to 64; and ``slow_decode``: the same, but
-    fewer than 64 samples wait for three seconds."""
+    fewer than 64 samples wait until they are let go, or for two minutes."""
     root: Path = tmp_path_factory.mktemp("wide")
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "width"]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "wide", tensors[:1], tensors[1:])
@@ -242,7 +251,22 @@ def wide_triton(running_triton, tmp_path_factory):
 
 
 @pytest.fixture
-def triton_tap(wide_triton, start_tap) -> TapProcess:
+def let_go(wide_triton) -> Iterator[Callable[[], None]]:
+    """``let_go()``: what waits for ``slow_decode`` is answered; at the end too, also for callers who are gone: while
+    one waits, those who come later have less time."""
+
+    def full_batch() -> None:
+        with http_client.InferenceServerClient(str(wide_triton.addresses.http), network_timeout=WAIT_S) as client:
+            given = http_client.InferInput("x", [MAX_BATCH_SIZE, 4], "FP32")
+            given.set_data_from_numpy(np.ones((MAX_BATCH_SIZE, 4), np.float32))
+            client.infer("slow_decode", [given])
+
+    yield full_batch
+    full_batch()
+
+
+@pytest.fixture
+def triton_tap(wide_triton, start_tap, let_go) -> TapProcess:
     """A fresh tap in front of the real Triton."""
     addresses = wide_triton.addresses
     return start_tap(

@@ -5,6 +5,8 @@ import asyncio
 import queue
 import socket
 import threading
+from collections.abc import Sequence
+from itertools import zip_longest
 
 import numpy as np
 import pytest
@@ -40,6 +42,7 @@ def binary() -> bytes:
     return with_length(header + tensor, head=POST + b"Inference-Header-Content-Length: %d\r\n" % len(header))
 
 
+SILENCE_S = 1.0
 PATH = b"/v2/models/wide_encode"
 SCRIPTS = {
     "JSON": [with_length(BODY)],
@@ -60,18 +63,19 @@ SCRIPTS = {
 }
 
 
-def converse(port: int, requests: list[bytes]) -> list[bytes]:
-    """Each request's answer as raw bytes, until Triton falls silent for a while or ends; an end is ``<end>``."""
+def converse(port: int, requests: list[bytes], expected: Sequence[bytes] = ()) -> list[bytes]:
+    """Each request's answer as raw bytes, until Triton falls silent for a while or ends; an end is ``<end>``. Silence
+    in the midst of an expected answer is waited out."""
     answers = []
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-        for request in requests:
-            sock.settimeout(10)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+        for request, wanted in zip_longest(requests, expected, fillvalue=b""):
+            sock.settimeout(30)
             sock.sendall(request)
             answer = b""
             try:
                 while data := sock.recv(1 << 20):
                     answer += data
-                    sock.settimeout(0.3)
+                    sock.settimeout(30 if len(answer) < len(wanted) else SILENCE_S)
                 answer += b"<end>"
             except TimeoutError:
                 pass
@@ -86,7 +90,7 @@ def converse(port: int, requests: list[bytes]) -> list[bytes]:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_raw_bytes_as_on_the_direct_path(name, triton_tap, wide_triton):
     direct = converse(wide_triton.addresses.http.port, SCRIPTS[name])
-    assert converse(triton_tap.ports["http"], SCRIPTS[name]) == direct
+    assert converse(triton_tap.ports["http"], SCRIPTS[name], direct) == direct
     assert any(direct)
 
 
@@ -205,8 +209,9 @@ def test_a_cancelled_stream(triton_tap, wire):
 
 def test_a_deadline_that_passes(triton_tap, wire):
     client = grpc_client.InferenceServerClient(f"127.0.0.1:{triton_tap.ports['grpc']}")
+    assert client.is_server_live(), "connecting is no part of the deadline's time"
     with pytest.raises(InferenceServerException, match="Deadline"):
-        client.infer("slow_decode", [tensor(grpc_client, np.ones((1, 3), np.float32))], client_timeout=0.3)
+        client.infer("slow_decode", [tensor(grpc_client, np.ones((1, 3), np.float32))], client_timeout=4)
     client.close()
     wire.eventually(lambda: triton_tap.outcomes("decode", "grpc") == {"deadline_exceeded": 1})
 
@@ -222,10 +227,12 @@ def test_a_call_cancelled_over_grpc(triton_tap, wire):
     client.close()
 
 
-def test_a_client_that_vanishes_over_http(triton_tap, wire):
+def test_a_client_that_vanishes_over_http(triton_tap, wide_triton, let_go, wire):
     with socket.create_connection(("127.0.0.1", triton_tap.ports["http"])) as sock:
         sock.sendall(with_length(BODY.replace(b"[2,2]", b"[1,4]"), head=POST.replace(b"wide_encode", b"slow_decode")))
         wire.eventually(lambda: triton_tap.operation("decode", "http").in_flight == 1)
+    wire.eventually(lambda: triton_tap.passed_an_end_on(wide_triton.addresses.http.port))
+    let_go()
     wire.eventually(lambda: triton_tap.outcomes("decode", "http") == {"cancelled": 1})
 
 
