@@ -8,6 +8,7 @@ Protocol: https://github.com/kserve/open-inference-protocol and Triton's extensi
 shared memory) in https://github.com/triton-inference-server/server/tree/main/docs/protocol.
 """
 
+from latentry_serving.oip.alike import Alike
 from latentry_serving.oip.decode import decode
 from latentry_serving.oip.message import (
     CapturedPayload,
@@ -21,6 +22,7 @@ from latentry_serving.oip.message import (
 
 __all__ = [
     "decode",
+    "Alike",
     "CapturedPayload",
     "Direction",
     "DecodedMessage",

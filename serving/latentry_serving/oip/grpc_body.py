@@ -7,11 +7,12 @@ A test holds the two descriptors against each other.
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from latentry_serving.oip import elements
+from latentry_serving.oip.alike import Alike
 from latentry_serving.oip.compression import decompress, is_compressed
 from latentry_serving.oip.elements import TensorHead
 from latentry_serving.oip.message import (
@@ -37,10 +38,12 @@ from latentry_serving.oip.oip_pb2 import (
     ModelStreamInferResponse,
 )
 
+_Message = TypeVar("_Message", ModelInferRequest, ModelInferResponse, ModelStreamInferResponse)
+
 _PREFIX = 5  # one byte of flags, four of length, big-endian: gRPC over HTTP/2, "Length-Prefixed-Message"
 
 
-def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes: int) -> Iterator[bytes]:
+def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes: int) -> Iterator[memoryview]:
     """The protobuf messages in a stream's data, uncompressed, together at most ``limit_bytes``.
 
     Raises:
@@ -58,15 +61,15 @@ def messages(body: bytes | memoryview, payload: CapturedPayload, *, limit_bytes:
             raise Undecodable(FailureReason.MALFORMED, f"gRPC message flag {flag}")
         if start + _PREFIX > len(view) or end > len(view):
             raise Undecodable(FailureReason.TRUNCATED, "the last gRPC message is cut short")
-        message: bytes | memoryview = view[start + _PREFIX : end]
+        message = view[start + _PREFIX : end]
         if flag:
             if not is_compressed(payload.grpc_encoding):
                 raise Undecodable(FailureReason.MALFORMED, "a compressed gRPC message without grpc-encoding")
-            message = decompress([message], limit_bytes=room)
+            message = memoryview(decompress([message], limit_bytes=room))
         room -= len(message)
         if room < 0:
             raise Undecodable(FailureReason.TOO_LARGE, f"more than {limit_bytes} bytes after decompression")
-        yield bytes(message)
+        yield message
         start = end
     if start < len(view):
         raise Undecodable(FailureReason.TOO_LARGE, f"more than {MAX_MESSAGES} messages in one stream")
@@ -80,23 +83,36 @@ def _check_content_type(content_type: str | None) -> None:
         raise Undecodable(FailureReason.UNSUPPORTED_ENCODING, f"content-type {content_type!r}")
 
 
-def decode_message(data: bytes, payload: CapturedPayload) -> DecodedMessage:
+def decode_message(data: memoryview, payload: CapturedPayload, alike: Alike | None = None) -> DecodedMessage:
     """One protobuf message of the payload's kind.
 
     Raises:
         Undecodable: with the reason.
     """
+    if payload.streaming and payload.direction is Direction.RESPONSE:
+        answer = _parsed(ModelStreamInferResponse, data)
+        if answer.error_message:
+            raise Undecodable(FailureReason.ERROR_RESPONSE, answer.error_message)
+        return _response(answer.infer_response)
+    if alike is not None and (known := alike.read(data, payload.direction)) is not None:
+        return known
+    message: ModelInferRequest | ModelInferResponse
+    if payload.direction is Direction.REQUEST:
+        message = _parsed(ModelInferRequest, data)
+        read = _request(message)
+    else:
+        message = _parsed(ModelInferResponse, data)
+        read = _response(message)
+    if alike is not None:
+        alike.learn(data, payload.direction, message, read)
+    return read
+
+
+def _parsed(kind: type[_Message], data: memoryview) -> _Message:
     try:
-        if payload.direction is Direction.REQUEST:
-            return _request(ModelInferRequest.FromString(data))
-        if not payload.streaming:
-            return _response(ModelInferResponse.FromString(data))
-        answer = ModelStreamInferResponse.FromString(data)
+        return kind.FromString(bytes(data))
     except DecodeError as error:
         raise Undecodable(FailureReason.MALFORMED, f"protobuf: {error}") from error
-    if answer.error_message:
-        raise Undecodable(FailureReason.ERROR_RESPONSE, answer.error_message)
-    return _response(answer.infer_response)
 
 
 def _request(message: ModelInferRequest) -> DecodedMessage:

@@ -10,7 +10,7 @@ from typing import Protocol as Interface
 import numpy as np
 
 from latentry_serving.contract.metrics import CallKind, Protocol, SampleLoss
-from latentry_serving.oip import CapturedPayload, DecodedMessage, DecodedTensor, DecodeFailure, Direction, decode
+from latentry_serving.oip import Alike, CapturedPayload, DecodedMessage, DecodedTensor, DecodeFailure, Direction, decode
 from latentry_serving.tap.analysis_frames import KNOWN_HEADS, Finding, Frame
 
 
@@ -21,6 +21,8 @@ class ReceivedCall(NamedTuple):
     time_s: float
     request: CapturedPayload
     response: CapturedPayload
+    alike: Alike
+    """What is remembered of such calls' messages."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +54,7 @@ class NonFiniteOutputs:
 
     def consume(self, sample: Sample) -> Mapping[Finding, int]:
         """Counts over all floating-point outputs."""
-        values = [t.array for t in sample.response if np.issubdtype(t.array.dtype, np.floating)]
+        values = [t.array for t in sample.response if t.array.dtype.kind == "f"]
         count = sum(array.size - int(np.count_nonzero(np.isfinite(array))) for array in values)
         return {Finding.NON_FINITE: count} if count else {}
 
@@ -65,15 +67,16 @@ def received(frame: Frame) -> ReceivedCall:
         frame.time_s,
         CapturedPayload(head.protocol, Direction.REQUEST, (frame.request,), **head.request),
         CapturedPayload(head.protocol, Direction.RESPONSE, (frame.response,), **head.response),
+        head.alike,
     )
 
 
 def samples(call: ReceivedCall, *, limit_bytes: int) -> list[Sample] | SampleLoss:
     """The inferences of a call: one, or of a stream as many as it has requests; else why there are none."""
-    requests = _messages(call.request, limit_bytes)
+    requests = _messages(call.request, limit_bytes, call.alike)
     if isinstance(requests, SampleLoss):
         return requests
-    responses = _messages(call.response, limit_bytes)
+    responses = _messages(call.response, limit_bytes, call.alike)
     if isinstance(responses, SampleLoss):
         return responses
     if call.response.streaming:
@@ -89,9 +92,9 @@ def samples(call: ReceivedCall, *, limit_bytes: int) -> list[Sample] | SampleLos
     ]
 
 
-def _messages(payload: CapturedPayload, limit_bytes: int) -> list[DecodedMessage] | SampleLoss:
+def _messages(payload: CapturedPayload, limit_bytes: int, alike: Alike) -> list[DecodedMessage] | SampleLoss:
     messages = []
-    for result in decode(payload, limit_bytes=limit_bytes):
+    for result in decode(payload, limit_bytes=limit_bytes, alike=alike):
         if isinstance(result, DecodeFailure):
             return SampleLoss(result.reason.value)
         messages.append(result)
@@ -99,18 +102,18 @@ def _messages(payload: CapturedPayload, limit_bytes: int) -> list[DecodedMessage
 
 
 class _Head(NamedTuple):
-    """What calls have in common; ``request`` and ``response``: the other arguments of their payloads."""
+    """What calls have in common; ``request`` and ``response``: the further arguments of their payloads."""
 
     operation: str
     protocol: Protocol
     request: dict[str, Any]
     response: dict[str, Any]
+    alike: Alike
 
 
 @lru_cache(KNOWN_HEADS)
 def _head(head: bytes) -> _Head:
     fields = json.loads(head)
     common = {"streaming": fields["kind"] == CallKind.STREAM}
-    return _Head(
-        fields["operation"], Protocol(fields["protocol"]), common | fields["request"], common | fields["response"]
-    )
+    request, response = common | fields["request"], common | fields["response"]
+    return _Head(fields["operation"], Protocol(fields["protocol"]), request, response, Alike())
