@@ -18,7 +18,7 @@ PIECES = st.one_of(
 
 
 @given(sent=st.lists(st.tuples(st.booleans(), PIECES), max_size=12), cut=st.integers(1, 50_000))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @pytest.mark.parametrize("name", ["http", "grpc"])
 def test_what_arrives_is_what_was_sent(name, sent, cut, shared_relay, wire):
     with shared_relay.pair(name) as (client, server):
