@@ -75,7 +75,7 @@ class EncoderWindow(RowCount):
         norms = np.concatenate(self._norms)
         mean = self._sum / self.samples
         anisotropy = float(mean @ mean) / max(float(np.mean(norms**2)), _TINY)
-        ratio = participation_ratio(np.concatenate(self._gram_rows))
+        ratio = participation_ratio(np.concatenate(self._gram_rows), overwrite=True)
         return np.log(np.maximum([*np.quantile(norms, NORM_QUANTILES), anisotropy, ratio], _TINY))
 
     def duplicates(self) -> int:
@@ -90,16 +90,19 @@ class EncoderWindow(RowCount):
         return dead
 
 
-def participation_ratio(vectors: NDArray[Any]) -> float:
+def participation_ratio(vectors: NDArray[Any], *, overwrite: bool = False) -> float:
     """(sum lambda)² / sum lambda² over the eigenvalues of the covariance of vectors [n, d]; between 1 and d.
 
     The sum of squares is estimated without the bias of small n from the off-diagonal of the Gram matrix of centred
     rows: E (x_i . x_j)² = sum lambda² for independent rows of mean zero, so that n may be far below d.
+
+    Args:
+        overwrite: the vectors are centred in their place, which spares a copy of them.
     """
     n = len(vectors)
     if n < 4:
         return 1.0
-    centred = vectors - vectors.mean(axis=0)
+    centred = np.subtract(vectors, vectors.mean(axis=0), out=vectors if overwrite else None)
     gram = (centred @ centred.T).astype(np.float64)
     diagonal = np.diagonal(gram)
     trace = float(diagonal.sum()) / (n - 1)

@@ -52,6 +52,14 @@ def test_participation_ratio_of_far_fewer_rows_than_dimensions() -> None:
     assert participation_ratio(np.outer(rng.normal(size=50), np.ones(8))) == pytest.approx(1.0, abs=0.1)
 
 
+def test_participation_ratio_in_place_of_the_vectors() -> None:
+    given = np.random.default_rng(1).normal(3, 1, (60, 256)).astype(np.float32)
+    kept = given.copy()
+    ratio = participation_ratio(given)
+    assert np.array_equal(given, kept)
+    assert participation_ratio(given, overwrite=True) == ratio
+
+
 def test_undrifted_windows_are_healthy(baseline: EncoderBaseline) -> None:
     reports = DisjointWindows(baseline).update(vectors(30 * WINDOW, 3))
     assert len(reports) == 30
