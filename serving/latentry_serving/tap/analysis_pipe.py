@@ -40,11 +40,11 @@ class FrameReader:
         if lengths is None:
             return None
         head_bytes, request_bytes, response_bytes, time_s = LENGTHS.unpack(lengths)
-        head, payload = self._exactly(head_bytes), self._exactly(request_bytes + response_bytes)
-        if head is None or payload is None:
+        rest = self._exactly(head_bytes + request_bytes + response_bytes)
+        if rest is None:
             return None
-        view = memoryview(payload).toreadonly()
-        return Frame(bytes(head), time_s, view[:request_bytes], view[request_bytes:])
+        view, cut = memoryview(rest).toreadonly(), head_bytes + request_bytes
+        return Frame(bytes(view[:head_bytes]), time_s, view[head_bytes:cut], view[cut:])
 
     def _exactly(self, size: int) -> bytes | bytearray | None:
         """``size`` bytes of their own; None where the source ends before."""
