@@ -2,6 +2,7 @@
 lists both and follows the chosen one through itself alone, a model whose tap hangs shows as restarting while the other
 goes on, a tap that is killed and started again is found again."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -49,11 +50,12 @@ class Up:
         httpx.post(url, json=CALL, timeout=30).raise_for_status()
 
     def tap(self, model: str) -> psutil.Process:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        commands = ((child, child.cmdline()) for child in children)
-        return next(
-            child for child, words in commands if "tap" in words and any(f"run/{model}/" in word for word in words)
-        )
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                words = child.cmdline()
+                if "tap" in words and any(f"run/{model}/" in word for word in words):
+                    return child
+        raise AssertionError(f"{model} has no tap")
 
 
 @pytest.fixture
