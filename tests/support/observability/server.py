@@ -12,8 +12,8 @@ from typing import Any, Self
 from kube.process import Child
 from ports import free_port
 
-START_SECONDS = 30.0
-ANSWER_SECONDS = 10.0
+START_SECONDS = 90.0
+ANSWER_SECONDS = 30.0
 
 
 def eventually(check: Callable[[], Any], seconds: float, what: str) -> Any:

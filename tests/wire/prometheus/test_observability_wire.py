@@ -9,6 +9,7 @@ begin to fill with the stack. Not covered: how long a page takes in real time, s
 The tests are one story, in this order.
 """
 
+import contextlib
 import json
 import re
 import time
@@ -24,9 +25,10 @@ from observed.elsewhere import NOT_HERE
 
 from latentry_operator.slo.names import AlertName
 
-pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(900)]
 
-WITHIN_SECONDS = 150.0
+WITHIN_SECONDS = 300.0
+"""For what comes in the end; with nothing else on the machine it takes a minute."""
 NAMES = [model.name for model in MODELS]
 BOARDS = sorted(dashboards.FOLDER.glob("*.json"))
 
@@ -145,7 +147,7 @@ def test_every_query_of_a_dashboard_has_data(board: Any, hurt: Stack) -> None:
             f"{title}: {expr}" for title, expr in queries if not hurt.prometheus.query(dashboards.substituted(expr))
         ]
 
-    eventually(lambda: not empty(), 30, "all panels have data")
+    eventually(lambda: not empty(), WITHIN_SECONDS, "all panels have data")
     assert empty() == []
 
 
@@ -173,6 +175,8 @@ def test_every_recording_rule_has_data(hurt: Stack) -> None:
             if (rule["name"], rule["labels"]["slo"]) not in have
         ]
 
+    with contextlib.suppress(AssertionError):  # the next line says which
+        eventually(lambda: not missing(), WITHIN_SECONDS, "every rule has recorded lately")
     assert missing() == []
 
 

@@ -25,7 +25,7 @@ Labels = dict[str, str]
 def amtool(*arguments: str) -> str:
     path = shutil.which("amtool")
     assert path, "amtool is missing; scripts/test-programs installs it"
-    done = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
