@@ -58,13 +58,13 @@ async def operator(control_plane: ControlPlane, api: Api, folder: Path) -> Async
         yield running
     finally:
         running.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
 
 
 async def served(api: Api, namespace: str) -> Obj:
     """The Deployment that the operator makes of the model."""
     await api.apply(kinds.latent_model, namespace, MODEL, manager="user")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not (found := (await api.list(kinds.deployment, namespace, "latentry.dev/model=encoder"))["items"]):
             await asyncio.sleep(0.05)
     return dict(found[0])

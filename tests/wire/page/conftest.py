@@ -20,7 +20,7 @@ from latentry_serving.bundle.build import build_bundle
 from latentry_serving.bundle.spec import load_spec
 from latentry_serving.bundle.store import load_manifest
 
-WAIT_S = 30.0
+WAIT_S = 90.0
 expect.set_options(timeout=WAIT_S * 1000)
 WIDTH, WINDOW = 4, 50
 SPEC = f"""

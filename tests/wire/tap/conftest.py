@@ -35,6 +35,7 @@ from latentry_serving.contract.slis import OperationSlis, Slis
 
 WAIT_S = 90.0
 """For what comes in the end: the analysis gets only the cores that nobody else wants."""
+STOP_S = 20.0
 MAX_BATCH_SIZE = 64
 BATCHING = {
     Operation.ENCODE: "",
@@ -115,7 +116,7 @@ class TapProcess:
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=WAIT_S)
+        return self.process.wait(timeout=STOP_S)
 
     def kill(self) -> None:
         self.process.kill()

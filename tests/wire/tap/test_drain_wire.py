@@ -13,7 +13,7 @@ LAST = OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
 
 
 def test_calls_in_flight_finish_and_idle_connections_close(start_relay, wire):
-    relay = start_relay(drain_seconds=20)
+    relay = start_relay(drain_seconds=120)
     with relay.pair() as (idle, idle_server), relay.pair() as (busy, server):
         idle.sendall(INFER)
         assert wire.exactly(idle_server, len(INFER)) == INFER
@@ -33,7 +33,7 @@ def test_calls_in_flight_finish_and_idle_connections_close(start_relay, wire):
         server.sendall(OK)
         assert wire.exactly(busy, len(LAST)) == LAST
         assert busy.recv(1) == b""
-        assert relay.tap.process.wait(timeout=20) == 0
+        assert relay.tap.process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("hurry", [False, True], ids=["deadline", "second signal"])
@@ -49,7 +49,7 @@ def test_a_call_that_never_ends_is_broken_off(hurry, start_relay, wire):
             relay.tap.process.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
-        assert relay.tap.process.wait(timeout=20) == 0
+        assert relay.tap.process.wait(timeout=60) == 0
 
 
 def tap_once(*arguments: str, **environment: str) -> subprocess.CompletedProcess:

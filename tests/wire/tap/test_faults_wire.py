@@ -127,7 +127,7 @@ def test_triton_killed(mortal_triton, triton_tap, pool, wire):
             pool.submit(stream.stream, lambda: streaming.put(None)),
         ]
     for _ in seen:
-        streaming.get(timeout=20)
+        streaming.get(timeout=60)
     wire.eventually(lambda: triton_tap.operation("decode", "http").in_flight == 1)
     wire.eventually(lambda: triton_tap.operation("decode", "grpc").in_flight == 1)
     os.kill(mortal_triton.state.pid, signal.SIGKILL)
@@ -220,7 +220,7 @@ def test_drain_lets_calls_of_both_protocols_finish(wide_triton, start_tap, let_g
     wire.eventually(lambda: tap.slis().inference.in_flight == 2)
     stream = GrpcClient(tap.ports["grpc"])
     ended = pool.submit(stream.stream, lambda: streaming.put(None))
-    streaming.get(timeout=20)
+    streaming.get(timeout=60)
     tap.process.send_signal(signal.SIGTERM)
     wire.eventually(lambda: tap.get("/readyz")[0] == 503)
     late = GrpcClient(tap.ports["grpc"])
@@ -228,6 +228,6 @@ def test_drain_lets_calls_of_both_protocols_finish(wide_triton, start_tap, let_g
     let_go()
     assert [call.result() for call in calls] == ["HTTP/1.1 200 OK", "OK"]
     assert ended.result() == "UNAVAILABLE", "a stream that does not end is broken off when the time is up"
-    assert tap.process.wait(timeout=20) == 0
+    assert tap.process.wait(timeout=60) == 0
     for client in (over_http, over_grpc, stream, late):
         client.close()

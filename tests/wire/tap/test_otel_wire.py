@@ -140,7 +140,7 @@ def test_metrics_and_exemplars_are_those_of_the_metrics_page(traced_tap, collect
         f"http://127.0.0.1:{traced_tap.ports['admin']}/metrics",
         headers={"Accept": "application/openmetrics-text; version=1.0.0"},
     )
-    with urllib.request.urlopen(page, timeout=20) as answer:
+    with urllib.request.urlopen(page, timeout=60) as answer:
         text = answer.read().decode()
     names = set(re.findall(r"^# TYPE (latentry_\w+)", text, re.MULTILINE))
     assert {name.removesuffix("_total") for name in collector.metrics} <= names

@@ -166,7 +166,7 @@ def test_the_process_goes_with_the_tap(end, start_relay, wire):
     wire.eventually(lambda: workers(relay.tap))
     worker = workers(relay.tap)[0]
     os.kill(relay.tap.process.pid, end)
-    relay.tap.process.wait(20)
+    relay.tap.process.wait(60)
     wire.eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
 
 

@@ -186,7 +186,7 @@ def test_streams(triton_tap, wire):
     for n in range(20):
         client.async_stream_infer("wide_encode", [tensor(grpc_client, np.full((1, 3), n, np.float32))])
     for n in range(20):
-        result, error = answers.get(timeout=20)
+        result, error = answers.get(timeout=60)
         assert error is None
         assert result.as_numpy("y")[0, 0] == n
     assert triton_tap.operation("encode", "grpc", "stream").in_flight == 1
@@ -201,7 +201,7 @@ def test_a_cancelled_stream(triton_tap, wire):
     answers: queue.Queue = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)))
     client.async_stream_infer("wide_encode", [tensor(grpc_client, np.ones((1, 3), np.float32))])
-    assert answers.get(timeout=20)[1] is None
+    assert answers.get(timeout=60)[1] is None
     client.stop_stream(cancel_requests=True)
     client.close()
     wire.eventually(lambda: triton_tap.outcomes("encode", "grpc", "stream") == {"cancelled": 1})

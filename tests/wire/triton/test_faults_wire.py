@@ -70,7 +70,7 @@ def _regions() -> set[str]:
     return {name for name, starter in found.items() if starter == os.getpid() or not psutil.pid_exists(starter)}
 
 
-def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -86,12 +86,12 @@ def repository(
     target = tmp_path / "repository"
     write_local_repository(*tiny_bundle, target, triton_install)
     yield target
-    _until(lambda: not _of(target), 10)
+    _until(lambda: not _of(target))
     assert _regions() <= before
 
 
 async def _wait_for(states: list[ServerState], condition: Callable[[ServerState], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not any(map(condition, states)):
             await asyncio.sleep(0.02)
 
@@ -153,7 +153,7 @@ def test_nothing_outlives_the_parent(repository: Path, tmp_path: Path, sent: sig
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     os.killpg(parent.pid, sent)  # as a terminal does: the whole foreground group
-    assert parent.wait(timeout=30) == exit_code
+    assert parent.wait(timeout=90) == exit_code
     _until(lambda: not psutil.pid_exists(pid))
 
 

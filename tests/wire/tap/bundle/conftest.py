@@ -163,7 +163,7 @@ class ExplicitTriton:
         self._process = await TritonProcess.launch(
             self._install, self._repository, self._work, self.addresses, self._settings
         )
-        async with TritonClient(self.addresses.http) as client, asyncio.timeout(30):
+        async with TritonClient(self.addresses.http) as client, asyncio.timeout(90):
             while not await client.is_ready():
                 await asyncio.sleep(0.05)
 

@@ -127,7 +127,7 @@ def call(tap, x: np.ndarray) -> None:
     tensor = {"name": "x", "datatype": "FP32", "shape": list(x.shape), "data": x.ravel().tolist()}
     url = f"http://127.0.0.1:{tap.ports['http']}/v2/models/stable_encode/infer"
     body = json.dumps({"inputs": [tensor]}).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as answer:
         assert answer.status == 200
 
 
@@ -141,7 +141,7 @@ def post(tap, body: bytes, kind: str = SAMPLE_CONTENT_TYPE, query: str = "") -> 
     url = f"http://127.0.0.1:{tap.ports['admin']}/compare{query}"
     request = urllib.request.Request(url, body, {"Content-Type": kind})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
