@@ -3,8 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -143,7 +143,7 @@ class Api:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
 
-    async def watch(self, kind: Kind, resource_version: str) -> AsyncIterator[tuple[str, Obj]]:
+    async def watch(self, kind: Kind, resource_version: str) -> AsyncGenerator[tuple[str, Obj], None]:
         """Changes after ``resource_version`` as (type, object), until the server ends the watch."""
         params: dict[str, str | int] = {
             "watch": "true",
@@ -174,7 +174,7 @@ class Api:
                 await asyncio.sleep(0.1)
 
     async def until(
-        self, kind: Kind, namespace: str | None, name: str, holds: Callable[[Obj | None], bool], seconds: float = 30
+        self, kind: Kind, namespace: str | None, name: str, holds: Callable[[Obj | None], bool], seconds: float = 90
     ) -> Obj | None:
         """Wait until ``holds`` is true of the object (None: there is none); an absent server is waited for too.
 
@@ -193,6 +193,37 @@ class Api:
                 return last
             await asyncio.sleep(0.05)
         raise TimeoutError(f"{kind.name} {namespace}/{name}, not as awaited after {seconds} s: {json.dumps(last)}")
+
+    async def until_seen(
+        self, kind: Kind, namespace: str, name: str, holds: Callable[[Obj | None], bool], seconds: float = 90
+    ) -> Obj | None:
+        """As :meth:`until`, also of a state that is over before another request would see it.
+
+        Raises:
+            TimeoutError: it was not within ``seconds``; the message shows the object as it was last.
+        """
+        last: Obj | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    with suppress(httpx.TransportError):
+                        async with aclosing(self._versions(kind, namespace, name)) as versions:
+                            async for last in versions:
+                                if holds(last):
+                                    return last
+                    await asyncio.sleep(0.1)
+        except TimeoutError as error:
+            problem = f"{kind.name} {namespace}/{name}, not as awaited after {seconds} s: {json.dumps(last)}"
+            raise TimeoutError(problem) from error
+
+    async def _versions(self, kind: Kind, namespace: str, name: str) -> AsyncGenerator[Obj | None, None]:
+        """The object as it is, and each change of it, until the server ends the watch; None: there is none."""
+        start = (await self.list(kind, namespace))["metadata"]["resourceVersion"]
+        yield await self.find(kind, namespace, name)
+        async with aclosing(self.watch(kind, start)) as changes:
+            async for change, found in changes:
+                if (found["metadata"]["namespace"], found["metadata"]["name"]) == (namespace, name):
+                    yield None if change == "DELETED" else found
 
 
 def _refusal(status: int, content: bytes) -> ApiError:

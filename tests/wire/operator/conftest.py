@@ -18,6 +18,8 @@ from latentry_operator.settings import OperatorSettings, load_settings
 ROLES = REPOSITORY / "manifests" / "operator"
 DIGEST = "sha256:" + "ab" * 32
 SYSTEM = "latentry-system"
+PATIENCE_S = 90.0
+"""For what comes in the end."""
 
 
 def grant(http: httpx.Client) -> list[str]:
@@ -91,7 +93,7 @@ async def acting(settings: OperatorSettings) -> AsyncIterator[Operator]:
         yield operator
     finally:
         operator.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
 
 
 @pytest.fixture
@@ -173,18 +175,20 @@ class World:
         """As a user's ``kubectl apply --server-side``."""
         return await self.api.apply(kinds.latent_model, self.namespace, model, manager="user")
 
-    async def until(self, name: str, kind: str, status: str, reason: str | None = None, seconds: float = 30) -> Obj:
+    async def until(
+        self, name: str, kind: str, status: str, reason: str | None = None, seconds: float = PATIENCE_S
+    ) -> Obj:
         """Wait until a condition of the newest generation has that status and reason."""
 
         def holds(obj: Obj | None) -> bool:
             entry = condition(obj, kind)
             return entry.get("status") == status and reason in (None, entry.get("reason"))
 
-        found = await self.api.until(kinds.latent_model, self.namespace, name, holds, seconds)
+        found = await self.api.until_seen(kinds.latent_model, self.namespace, name, holds, seconds)
         assert found is not None
         return found
 
-    async def complete(self, name: str, seconds: float = 30) -> Obj:
+    async def complete(self, name: str, seconds: float = PATIENCE_S) -> Obj:
         """Wait until the newest spec is what runs."""
         return await self.until(name, "Progressing", "False", "Complete", seconds)
 
@@ -201,11 +205,34 @@ class World:
         """Names of :meth:`owned`."""
         return sorted(item["metadata"]["name"] for item in await self.owned(kind))
 
-    async def eventually(self, holds: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    async def eventually(self, holds: Callable[[], Awaitable[bool]], seconds: float = PATIENCE_S) -> None:
         """Wait until something asked of the server is true."""
         async with asyncio.timeout(seconds):
             while not await holds():
                 await asyncio.sleep(0.05)
+
+    async def events(self) -> dict[str, list[str]]:
+        """Reason -> messages of the events about LatentModels."""
+        found: dict[str, list[str]] = {}
+        for item in (await self.api.list(kinds.event, self.namespace))["items"]:
+            if item["involvedObject"]["kind"] == "LatentModel":
+                found.setdefault(item["reason"], []).append(item["message"])
+        return found
+
+    async def told(self, *reasons: str) -> dict[str, list[str]]:
+        """:meth:`events`, once there are some of each of these reasons: they are written beside the status."""
+        found: dict[str, list[str]] = {}
+
+        async def all_there() -> bool:
+            nonlocal found
+            found = await self.events()
+            return found.keys() >= set(reasons)
+
+        try:
+            await self.eventually(all_there)
+        except TimeoutError:
+            assert found.keys() >= set(reasons)
+        return found
 
 
 @pytest.fixture
@@ -220,7 +247,7 @@ async def world(api: Api, namespace: str) -> AsyncIterator[World]:
         left = [await api.list(kind, namespace) for kind in (kinds.latent_model, kinds.deployment, kinds.pod)]
         return not any(answer["items"] for answer in left)
 
-    await made.eventually(empty, seconds=60)
+    await made.eventually(empty)
 
 
 @pytest.fixture

