@@ -1,5 +1,6 @@
 """A small real bundle and `latentry up` as users run it: the console script as a child process."""
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,6 @@ from latentry_serving.bundle.spec import load_spec
 
 WEIGHTS = np.arange(8, dtype=np.float32).reshape(4, 2) / 8
 LATENTRY = Path(sys.executable).parent / "latentry"
-READY_SECONDS = 60
 
 
 @pytest.fixture(scope="session")
@@ -77,8 +77,12 @@ class Up:
 
     def children(self, name: str) -> list[psutil.Process]:
         """Descendants with a word in their command line."""
-        found = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in found if any(name in word for word in child.cmdline())]
+        found = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                if any(name in word for word in child.cmdline()):
+                    found.append(child)
+        return found
 
     def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
         """Signals it; exit code and stderr."""

