@@ -41,8 +41,9 @@ READY_AFTER_START_SECONDS = 30.0
 """From a tap that has checked the bundle's files, however large they are, to one whose probes were answered."""
 HAND_OVER_SECONDS = 10.0
 """How long busy connections may take to end a call; what is left then stays where it is and is drained at the stop."""
-HOLD_SECONDS = 2.0
-"""How long clients whose Triton is gone wait for the revision that stands in. It takes milliseconds."""
+HOLD_SECONDS = 10.0
+"""How long clients whose Triton is gone wait for the revision that stands in. It takes milliseconds, on a machine whose
+cores are all taken also seconds; who is refused in them fails call after call."""
 
 _log = logging.getLogger(__name__)
 
