@@ -12,7 +12,7 @@ from latentry_serving.oip.elements import TensorHead, from_raw
 from latentry_serving.oip.message import DecodedMessage, Direction
 from latentry_serving.oip.oip_pb2 import ModelInferRequest, ModelInferResponse
 
-_MOST = 64
+_MOST = 32
 """Forms remembered: the batch sizes of a model, in both directions."""
 _LONGEST = 1024
 """Bytes of a message beside its raw contents: clients may name things as they like."""

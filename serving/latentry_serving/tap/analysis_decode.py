@@ -54,8 +54,10 @@ class NonFiniteOutputs:
 
     def consume(self, sample: Sample) -> Mapping[Finding, int]:
         """Counts over all floating-point outputs."""
-        values = [t.array for t in sample.response if t.array.dtype.kind == "f"]
-        count = sum(array.size - int(np.count_nonzero(np.isfinite(array))) for array in values)
+        count = 0
+        for tensor in sample.response:
+            if tensor.array.dtype.kind == "f":
+                count += tensor.array.size - int(np.count_nonzero(np.isfinite(tensor.array)))
         return {Finding.NON_FINITE: count} if count else {}
 
 

@@ -123,4 +123,4 @@ def test_the_latest_forms_are_remembered(read):
     for message in messages:
         read(message, alike)
     remembered = [known(alike, message) for message in messages]
-    assert remembered == [False] * 36 + [True] * 64
+    assert remembered == [False] * 68 + [True] * 32
