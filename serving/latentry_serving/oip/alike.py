@@ -52,9 +52,11 @@ class Alike:
 
     def learn(self, data: memoryview, direction: Direction, message: Message, read: DecodedMessage) -> None:
         """Remembers the form of a message that was parsed and read, where it has one."""
+        if message.id or message.parameters:
+            return
         field = "raw_input_contents" if isinstance(message, ModelInferRequest) else "raw_output_contents"
         raw: list[bytes] = list(getattr(message, field))
-        if not raw or message.id or message.parameters or len(data) - sum(map(len, raw)) > _LONGEST:
+        if not raw or len(data) - sum(map(len, raw)) > _LONGEST:
             return
         message.ClearField(field)
         form = _Form([], [], replace(read, tensors=()))
