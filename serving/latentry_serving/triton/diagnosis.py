@@ -8,10 +8,15 @@ from latentry_serving.triton.server_log import ServerLog
 
 TAIL_LINES = 15
 _VM_STATISTICS = Path("/proc/vmstat")
+_CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
 
 
 class PortTaken(OperationFailed):
     """Another process listens where Triton should."""
+
+
+class Crashed(OperationFailed):
+    """Triton ended itself, and nothing it said is a reason."""
 
 
 def diagnose(exit_code: int | None, log: ServerLog, *, oom_kills: int = 0) -> OperationFailed:
@@ -51,9 +56,8 @@ def diagnose(exit_code: int | None, log: ServerLog, *, oom_kills: int = 0) -> Op
             remedy="run `latentry bundle verify` on the bundle; Triton's last lines are below",
             details=tail,
         )
-    return OperationFailed(
-        f"Triton {_ending(exit_code)}", remedy="see its last lines below", details=tail or "(it wrote nothing)"
-    )
+    kind = Crashed if exit_code in _CRASHES else OperationFailed
+    return kind(f"Triton {_ending(exit_code)}", remedy="see its last lines below", details=tail or "(it wrote nothing)")
 
 
 def port_taken(address: str, *, details: str = "") -> PortTaken:

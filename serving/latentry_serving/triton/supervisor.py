@@ -10,14 +10,15 @@ from typing import Self
 
 from latentry_serving.contract.errors import OperationFailed
 from latentry_serving.triton.backoff import Backoff
-from latentry_serving.triton.diagnosis import PortTaken
+from latentry_serving.triton.diagnosis import Crashed, PortTaken
 from latentry_serving.triton.install import TritonInstall
 from latentry_serving.triton.process import Addresses, TritonProcess, TritonSettings, choose_addresses
 from latentry_serving.triton.server_log import ServerLog
 from latentry_serving.triton.shared_memory import remove_orphans
 
-_PORT_ATTEMPTS = 3
-"""Between picking a free port and Triton listening on it somebody else may take it."""
+_START_ATTEMPTS = 3
+"""Between picking a free port and Triton listening on it somebody else may take it. And Triton 2.51 crashes when one of
+its python models' processes gets no core for a second or two while it starts."""
 
 
 class Phase(StrEnum):
@@ -136,11 +137,12 @@ class TritonServer:
         self._report(Phase.STOPPED, "stopped")
 
     async def _first_start(self) -> TritonProcess:
-        for _ in range(_PORT_ATTEMPTS - 1):
+        for _ in range(_START_ATTEMPTS - 1):
             try:
                 return await self._run_on_free_ports()
-            except PortTaken:
+            except (PortTaken, Crashed) as error:
                 await self._stop_process()
+                self._report(Phase.STARTING, f"{error.problem}; starting it again")
         return await self._run_on_free_ports()
 
     async def _run_on_free_ports(self) -> TritonProcess:

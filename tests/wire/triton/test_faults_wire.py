@@ -157,6 +157,35 @@ def test_nothing_outlives_the_parent(repository: Path, tmp_path: Path, sent: sig
     _until(lambda: not psutil.pid_exists(pid))
 
 
+def _crashing(install: TritonInstall, folder: Path, times: int) -> TritonInstall:
+    """Aborts at its first starts, as Triton does when a model process gets no core for two seconds."""
+    binary = folder / "tritonserver"
+    binary.write_text(
+        f"#!/bin/sh\necho >> {folder}/starts\n"
+        f'[ "$(wc -l < {folder}/starts)" -gt {times} ] || kill -ABRT $$\nexec {install.binary} "$@"\n'
+    )
+    binary.chmod(0o755)
+    return replace(install, binary=binary)
+
+
+async def test_one_that_crashes_while_it_loads_is_started_again(
+    repository: Path, tmp_path: Path, triton_install: TritonInstall
+) -> None:
+    states: list[ServerState] = []
+    crashing = _crashing(triton_install, tmp_path, times=2)
+    async with TritonServer(crashing, repository, tmp_path / "work", observer=states.append) as server:
+        np.testing.assert_array_equal(_encode(server), [[12, 16]])
+    assert [state.text for state in states].count("Triton was killed by SIGABRT; starting it again") == 2
+
+
+async def test_one_that_crashes_whenever_it_loads_is_given_up(
+    repository: Path, tmp_path: Path, triton_install: TritonInstall
+) -> None:
+    with pytest.raises(OperationFailed, match="Triton was killed by SIGABRT"):
+        await TritonServer(_crashing(triton_install, tmp_path, times=9), repository, tmp_path / "work").start()
+    assert len((tmp_path / "starts").read_text().splitlines()) == 3
+
+
 async def test_cancelled_start_leaves_nothing(repository: Path, tmp_path: Path, triton_install: TritonInstall) -> None:
     states: list[ServerState] = []
     server = TritonServer(triton_install, repository, tmp_path / "work", observer=states.append)
