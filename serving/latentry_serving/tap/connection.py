@@ -218,12 +218,14 @@ class Connection:
 
     def _outlives_triton(self) -> bool:
         """Whether the client stays although Triton's side is gone: nothing is lost between two calls of HTTP/1.1, nor
-        when Triton's kernel took the connection of a gRPC client and Triton never said a word."""
-        if not (self._patience_s() and self.joined and self.client.steady) or self.told or self.parted:
+        when Triton's kernel took the connection and Triton was told of no call and never said a word."""
+        if not self._patience_s() or not self.client.steady or self.told or self.parted or self._bereft:
             return False
-        unsaid = self._read_along.take_back()
+        unsaid = self._taken_back()
         if unsaid is None:
             return False
+        if self._dialling is not None:  # it may have connected, and not gone on yet
+            self._dialling.cancel()
         old, self._bereft, self._had_calls = self._server, True, True
         old.on_end = old.on_lost = _nothing
         self.client.pause()
@@ -232,6 +234,11 @@ class Connection:
         old.close()
         self._redial()
         return True
+
+    def _taken_back(self) -> bytes | None:
+        if self.joined:
+            return self._read_along.take_back()
+        return None if self._server.early else b""  # what the client said is kept still
 
     def _client_ended(self) -> None:
         self._read_along.client_gone(self._clock())

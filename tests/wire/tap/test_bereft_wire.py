@@ -178,7 +178,7 @@ def test_a_grpc_client_that_was_answered_or_asked_for_something_is_broken(said, 
 
 
 def test_triton_that_is_back_in_time_hears_what_a_grpc_client_said_to_the_one_before(beside, wire):
-    beside.hold(0.5)
+    beside.hold()
     client, server = beside.connect("grpc"), beside.accept(0)
     client.sendall(OPENING)
     assert wire.exactly(server, len(OPENING)) == OPENING
@@ -187,12 +187,15 @@ def test_triton_that_is_back_in_time_hears_what_a_grpc_client_said_to_the_one_be
     wire.break_off(server)
     wire.eventually(lambda: beside.waiting() == 1)
     beside.servers[0] = beside.listening(port)
+    beside.hold(0.0)
     with client, beside.accept(0) as again:
         assert wire.exactly(again, len(OPENING)) == OPENING
         again.sendall(SETTINGS)
         assert wire.exactly(client, len(SETTINGS)) == SETTINGS
         client.sendall(BEGUN)
         assert wire.exactly(again, len(BEGUN)) == BEGUN
+        client.close()
+        assert again.recv(1) == b""
     wire.eventually(lambda: beside.taps[0].outcomes("management", "grpc") == {"cancelled": 1})
 
 
@@ -246,13 +249,14 @@ def test_who_waited_for_nothing_is_refused_and_counted(how, beside, wire):
 
 
 def test_triton_that_is_back_in_time_serves_those_who_waited(beside, wire):
-    beside.hold(0.5)
+    beside.hold()
     client, server = after_one_call(beside, wire)
     port = beside.servers[0].getsockname()[1]
     beside.servers[0].close()
     server.close()
     wire.eventually(lambda: beside.waiting() == 1)
     beside.servers[0] = beside.listening(port)
+    beside.hold(0.0)
     client.sendall(INFER)
     with client, beside.accept(0) as again:
         assert wire.exactly(again, len(INFER)) == INFER
