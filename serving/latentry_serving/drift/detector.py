@@ -19,6 +19,7 @@ from latentry_serving.drift.profile import Profile, TensorProfile
 from latentry_serving.drift.rules import Cusum, CusumState, Shewhart
 from latentry_serving.drift.scores import COUNTED
 from latentry_serving.drift.types import (
+    CHUNK,
     Alarm,
     AlarmState,
     Rule,
@@ -160,7 +161,7 @@ class _Watch:
     def __init__(self, profile: TensorProfile, settings: Settings) -> None:
         self.profile = profile
         self.statistics = profile.statistics
-        self.window = Window(profile.kernel(), settings.window, profile.slots)
+        self.window = Window(profile.kernel(), settings.window, profile.slots, settings.chunk)
         self.window_s = settings.max_wait_s
         self.correlation = budget.correlation_of(profile.left_out_p)
         self._settings = settings
@@ -346,5 +347,7 @@ def _check(profile: Profile, settings: Settings) -> None:
         problems.append(Problem("cleanWindows", f"{settings.clean_windows}", "write 1 or more"))
     if not settings.max_wait_s > 0:
         problems.append(Problem("maxWait", f"{settings.max_wait_s:g} s", "write more than 0s"))
+    if not 1 <= settings.chunk <= CHUNK:
+        problems.append(Problem("chunk", f"{settings.chunk} vectors", f"write 1 to {CHUNK}"))
     if problems:
         raise InvalidInput("drift settings", problems)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from latentry_serving.drift import counters, nulls
 from latentry_serving.drift.halves import Half
 from latentry_serving.drift.scores import Baseline, Geometry, deviations, likelihood_ratios
-from latentry_serving.drift.types import Booleans, Floats, Integers, Singles, Statistic
-from latentry_serving.drift.windows import CHUNK, Kernel, Sums
+from latentry_serving.drift.types import CHUNK, Booleans, Floats, Integers, Singles, Statistic
+from latentry_serving.drift.windows import Kernel, Sums
 
 MOST_WINDOWS = 200  # left out one at a time; more add little and cost memory
 

@@ -55,6 +55,10 @@ class AlarmState(StrEnum):
     ALARM = "alarm"
 
 
+CHUNK = 255
+"""Most vectors measured at once: bins count in bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the user states.
@@ -66,6 +70,8 @@ class Settings:
         replicas: taps that watch the same model independently and share its budget.
         clean_windows: judged windows in a row without any signal that end an alarm.
         min_window: fewest vectors a window is judged on; below it, insufficient data.
+        chunk: most vectors measured at once. With fewer each takes longer, and a caller who gives way in
+            between does so sooner.
     """
 
     window: int = 500
@@ -74,6 +80,7 @@ class Settings:
     replicas: int = 1
     clean_windows: int = 3
     min_window: int = 50
+    chunk: int = CHUNK
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from latentry_serving.drift import bins, counters, rff, subspace
 from latentry_serving.drift.across import across, repeated
-from latentry_serving.drift.types import Booleans, Floats, Integers, Reference, Singles
+from latentry_serving.drift.types import CHUNK, Booleans, Floats, Integers, Reference, Singles
 
-CHUNK = 255  # most rows measured at once: bins count in bytes
 _SMALLEST_NORM = 1e-30
 _LARGEST_NORM_LOG = 100.0
 _DIRECTION_SEED = 0
@@ -185,11 +184,11 @@ class Filled:
 class Window:
     """Collects vectors into disjoint windows of ``size`` vectors. The clock is the caller's (Unix seconds)."""
 
-    def __init__(self, kernel: Kernel, size: int, slots: int = 1) -> None:
+    def __init__(self, kernel: Kernel, size: int, slots: int = 1, chunk: int = CHUNK) -> None:
         self._kernel = kernel
         self._size = size
         self._slots = slots
-        self._chunk = -(-size // -(-size // CHUNK))  # a window is measured in equal parts
+        self._chunk = -(-size // -(-size // chunk))  # a window is measured in equal parts
         self._buffer = np.empty((self._chunk, kernel.reference.dimensions), np.float32)
         self._squares = np.empty(self._chunk, np.float32)
         self._waiting = 0

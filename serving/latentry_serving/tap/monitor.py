@@ -47,10 +47,12 @@ class Monitor:
         *,
         clock: Callable[[], float],
         probes: ScoreProbes,
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
             clock: Unix seconds that never go back.
+            give_way: called between two pieces of work of a millisecond or so.
 
         Raises:
             InvalidInput: settings that do not fit the profile.
@@ -59,6 +61,7 @@ class Monitor:
         self._manifest = manifest
         self._profile = profile
         self._clock = clock
+        self._give_way = give_way
         self._probes = probes
         self._rows = WatchedRows(manifest.contract)
         self._flushed_s = self._told_s = 0.0
@@ -99,6 +102,7 @@ class Monitor:
                 self._put({RECONSTRUCTION_ERROR: errors}, probe=True)
             self._drift.tick(now_s)
             self._health.tick(now_s)
+            self._give_way()
         closed = self._drift.closed + self._health.closed
         waited_s = now_s - self._told_s
         busy = waited_s >= _BUSY_SECONDS and self._told[1] != self._consumed
@@ -150,9 +154,11 @@ class Monitor:
 
     def _to_drift(self, tensor: str, rows: Rows) -> None:
         self._drift.update(tensor, rows, self._first_s.pop(tensor, self._rows_s), self._rows_s)
+        self._give_way()
 
     def _to_health(self, part: str, *rows: Rows) -> None:
         self._health.update(part, self._rows_s, *rows)
+        self._give_way()
 
     def _restore(self, payload: bytes) -> None:
         self._resuming = False
@@ -172,7 +178,7 @@ class Monitor:
         return write_report(report, json.dumps(state).encode())
 
 
-def open_monitor(setup: AnalysisSetup, clock: Callable[[], float]) -> Monitor | bytes:
+def open_monitor(setup: AnalysisSetup, clock: Callable[[], float], give_way: Callable[[], None]) -> Monitor | bytes:
     """The monitor of a bundle with a profile; else the line that says why there is none."""
     directory = Path(setup.bundle_dir or "")
     family = ""
@@ -182,7 +188,7 @@ def open_monitor(setup: AnalysisSetup, clock: Callable[[], float]) -> Monitor | 
         profile = load_profile(directory, manifest)
         if profile is not None:
             probes = ScoreProbes(manifest.contract, setup.triton, setup.drift.score_probes)
-            return Monitor(setup, manifest, profile, clock=clock, probes=probes)
+            return Monitor(setup, manifest, profile, clock=clock, probes=probes, give_way=give_way)
         report = not_watching(Watching.NO_PROFILE, clock(), setup.drift, family=family)
     except InvalidInput as error:
         log.warning("drift is not watched", extra={"reason": str(error)})

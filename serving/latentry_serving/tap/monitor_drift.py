@@ -17,7 +17,7 @@ from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.explain import explain
 from latentry_serving.drift.profile import Profile
 from latentry_serving.drift.types import Settings, StatisticStatus, TensorStatus, WindowResult
-from latentry_serving.tap.monitor_rows import Rows
+from latentry_serving.tap.monitor_rows import BATCH_ROWS, Rows
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class DriftWatch:
                 max_wait_s=settings.max_wait_seconds,
                 replicas=settings.replicas,
                 min_window=min(_FEWEST, window),
+                chunk=BATCH_ROWS,
             ),
         )
         self._alarms: dict[tuple[str, str], DriftAlarm] = {}

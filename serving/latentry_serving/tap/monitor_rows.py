@@ -13,9 +13,8 @@ from latentry_serving.contract.watched import watched_tensors
 from latentry_serving.oip import DecodedTensor
 from latentry_serving.tap.analysis_decode import Sample
 
-BATCH_ROWS = 256
-"""At most; fewer of wide vectors."""
-_FEWEST_ROWS, _BATCH_VALUES = 64, 2**18
+BATCH_ROWS = 64
+"""Most rows worked on before the process gives way: 0.7 ms at 768 dimensions."""
 _TAKE_INPUTS = (Operation.ENCODE, Operation.RECONSTRUCT, Operation.SCORE)
 _FORGET_SECONDS = 60.0
 
@@ -87,8 +86,7 @@ class Batches:
             widths: columns of each array.
             takers: each called with as many arrays [n, width]; valid during the call only, and not to be changed.
         """
-        self._size = max(_FEWEST_ROWS, min(BATCH_ROWS, _BATCH_VALUES // sum(widths)))
-        self._buffers = [np.empty((self._size, width), np.float32) for width in widths]
+        self._buffers = [np.empty((BATCH_ROWS, width), np.float32) for width in widths]
         self._takers = list(takers)
         self._filled = 0
 
@@ -102,12 +100,12 @@ class Batches:
         if len(arrays) > 1 and any(len(array) != rows for array in arrays):
             raise ValueError(f"rows that do not belong together: {[len(array) for array in arrays]}")
         while start < rows:
-            stop = min(rows, start + self._size - self._filled)
+            stop = min(rows, start + BATCH_ROWS - self._filled)
             for buffer, array in zip(self._buffers, arrays, strict=True):
                 buffer[self._filled : self._filled + stop - start] = array[start:stop]
             self._filled += stop - start
             start = stop
-            if self._filled == self._size:
+            if self._filled == BATCH_ROWS:
                 self.flush()
 
     def flush(self) -> None:

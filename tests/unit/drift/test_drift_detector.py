@@ -19,6 +19,7 @@ from latentry_serving.drift.detector import Detector
 from latentry_serving.drift.fit import FitSettings, fit_tensor
 from latentry_serving.drift.profile import Profile
 from latentry_serving.drift.types import (
+    CHUNK,
     AlarmState,
     Rule,
     Settings,
@@ -64,10 +65,10 @@ def _states(detector: Detector, now_s: float) -> dict[Statistic, StatisticStatus
 
 def test_windows_do_not_depend_on_how_traffic_was_cut(profile: Profile) -> None:
     tensor, rows = profile.tensors["embedding"], _vectors(3, 3 * W)
-    cuts = {"one": [1] * 150, "odd": [7] * 21 + [3], "all": [150], "window": [50] * 3}
+    cuts = {"one": [1] * 150, "odd": [7] * 21 + [3], "all": [150], "window": [50] * 3, "small chunks": [150]}
     found = {}
     for name, sizes in cuts.items():
-        window, start, closed = Window(tensor.kernel(), W), 0, []
+        window, start, closed = Window(tensor.kernel(), W, chunk=16 if name == "small chunks" else CHUNK), 0, []
         for size in sizes:
             closed += list(window.add(rows[start : start + size], 0.0))
             start += size
@@ -184,6 +185,7 @@ def test_faster_windows_get_stricter_thresholds(profile: Profile) -> None:
         (Settings(window=W, min_window=20, clean_windows=0), "cleanWindows"),
         (Settings(window=W, min_window=20, max_wait_s=0.0), "maxWait"),
         (Settings(window=W, min_window=20, replicas=0), "replicas"),
+        (Settings(window=W, min_window=20, chunk=256), "chunk: 256 vectors; write 1 to 255"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(profile: Profile, settings: Settings, said: str) -> None:

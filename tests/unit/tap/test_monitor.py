@@ -109,7 +109,8 @@ class Run:
         self.clock = clock
         setup = AnalysisSetup(limit_bytes=1, drift=settings)
         probes = ScoreProbes(MANIFEST.contract, Address(port=0), settings.score_probes)
-        self.monitor = Monitor(setup, MANIFEST, profile, clock=clock, probes=probes)
+        self.gave_way = 0
+        self.monitor = Monitor(setup, MANIFEST, profile, clock=clock, probes=probes, give_way=self._give_way)
         config = TapConfig(bundle_dir="b", sampling=Sampling(max_per_second=1), drift=settings)
         self.desk = MonitoringDesk(config, clock)
 
@@ -122,6 +123,9 @@ class Run:
             self.clock.now_s += 2
             if line := self.monitor.step():
                 self.desk.take(line)
+
+    def _give_way(self) -> None:
+        self.gave_way += 1
 
     def report(self) -> MonitoringReport:
         return self.desk.report()
@@ -159,6 +163,11 @@ def test_undrifted_samples_are_ok_once_a_window_is_judged(run: Run) -> None:
     assert report.health.scores is not None
     assert report.health.scores.traffic == 490
     assert report.health.scores.within_threshold + report.health.scores.anomalous in range(480, 500)
+
+
+def test_it_gives_way_between_pieces_of_work_however_many_rows_come_at_once(run: Run) -> None:
+    run.monitor.consume(sample("encode", inputs(1, 10 * BATCH_ROWS), run.clock.now_s))
+    assert run.gave_way >= 10
 
 
 def test_a_shift_is_explained_logged_once_and_exported_and_ends(run: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -310,7 +319,7 @@ def test_batches_are_full_or_flushed_and_in_order() -> None:
         batches.add([part, part[:, :1]])
     batches.flush()
     batches.flush()
-    assert [len(a) for a, _ in taken] == [BATCH_ROWS, BATCH_ROWS, 600 - 2 * BATCH_ROWS]
+    assert [len(a) for a, _ in taken] == [*[BATCH_ROWS] * (600 // BATCH_ROWS), 600 % BATCH_ROWS]
     assert np.array_equal(np.concatenate([a for a, _ in taken]), values)
     assert np.array_equal(np.concatenate([b for _, b in taken]), values[:, :1])
 
