@@ -99,6 +99,24 @@ def is_refused(beside: Beside) -> bool:
         return True
 
 
+def dies_and_breaks(beside: Beside, wire, server: socket.socket, client: socket.socket) -> None:
+    """Triton dies, and its client is broken, not handed over."""
+    beside.servers[0].close()
+    wire.break_off(server)
+    assert is_broken(client)
+    assert beside.hand_over()["moved"] == 0
+
+
+def dies_and_is_back(beside: Beside, wire, server: socket.socket, *, in_order: bool) -> None:
+    """Another Triton listens where one died, before its client is told to wait no longer."""
+    port = beside.servers[0].getsockname()[1]
+    beside.servers[0].close()
+    server.close() if in_order else wire.break_off(server)
+    wire.eventually(lambda: beside.waiting() == 1)
+    beside.servers[0] = beside.listening(port)
+    beside.hold(0.0)
+
+
 def after_one_call(beside: Beside, wire) -> tuple[socket.socket, socket.socket]:
     """A keep-alive connection that had an answer: client, server."""
     client, server = beside.connect(), beside.accept(0)
@@ -171,10 +189,7 @@ def test_a_grpc_client_that_was_answered_or_asked_for_something_is_broken(said, 
     assert wire.exactly(server, len(said)) == said
     server.sendall(answered)
     assert wire.exactly(client, len(answered)) == answered
-    beside.servers[0].close()
-    wire.break_off(server)
-    assert is_broken(client)
-    assert beside.hand_over()["moved"] == 0
+    dies_and_breaks(beside, wire, server, client)
 
 
 def test_triton_that_is_back_in_time_hears_what_a_grpc_client_said_to_the_one_before(beside, wire):
@@ -182,12 +197,7 @@ def test_triton_that_is_back_in_time_hears_what_a_grpc_client_said_to_the_one_be
     client, server = beside.connect("grpc"), beside.accept(0)
     client.sendall(OPENING)
     assert wire.exactly(server, len(OPENING)) == OPENING
-    port = beside.servers[0].getsockname()[1]
-    beside.servers[0].close()
-    wire.break_off(server)
-    wire.eventually(lambda: beside.waiting() == 1)
-    beside.servers[0] = beside.listening(port)
-    beside.hold(0.0)
+    dies_and_is_back(beside, wire, server, in_order=False)
     with client, beside.accept(0) as again:
         assert wire.exactly(again, len(OPENING)) == OPENING
         again.sendall(SETTINGS)
@@ -205,10 +215,7 @@ def test_a_call_in_flight_is_broken_and_never_sent_again(sent, beside, wire):
     client, server = after_one_call(beside, wire)
     client.sendall(sent)
     assert wire.exactly(server, len(sent)) == sent
-    beside.servers[0].close()
-    wire.break_off(server)
-    assert is_broken(client)
-    assert beside.hand_over()["moved"] == 0
+    dies_and_breaks(beside, wire, server, client)
     beside.servers[1].settimeout(0)
     with pytest.raises(BlockingIOError):
         beside.servers[1].accept()
@@ -251,12 +258,7 @@ def test_who_waited_for_nothing_is_refused_and_counted(how, beside, wire):
 def test_triton_that_is_back_in_time_serves_those_who_waited(beside, wire):
     beside.hold()
     client, server = after_one_call(beside, wire)
-    port = beside.servers[0].getsockname()[1]
-    beside.servers[0].close()
-    server.close()
-    wire.eventually(lambda: beside.waiting() == 1)
-    beside.servers[0] = beside.listening(port)
-    beside.hold(0.0)
+    dies_and_is_back(beside, wire, server, in_order=True)
     client.sendall(INFER)
     with client, beside.accept(0) as again:
         assert wire.exactly(again, len(INFER)) == INFER
