@@ -167,6 +167,18 @@ def correlation_of(p: ArrayLike) -> Array:
     return _positive(kept * raw + np.eye(len(raw)))
 
 
+def of_tensors(correlations: Sequence[Array]) -> Array:
+    """Correlations [m, m] of all statistics: within tensors as given [m_i, m_i], zero between them, for their windows
+    need not close together."""
+    sizes = [len(block) for block in correlations]
+    whole = np.zeros((sum(sizes), sum(sizes)))
+    start = 0
+    for block, size in zip(correlations, sizes, strict=True):
+        whole[start : start + size, start : start + size] = block
+        start += size
+    return whole
+
+
 def _ranks(column: Array) -> Array:
     """Ranks [n] from 1, the mean of theirs where values are equal; NaN ranks last."""
     _, index, counts = np.unique(column, return_inverse=True, return_counts=True)

@@ -147,7 +147,7 @@ class Detector:
             names,
             self._settings.replicas,
             weights=np.where(counted, _COUNTED_SHARE, 1.0),
-            correlation=_correlation(watches),
+            correlation=budget.of_tensors([watch.correlation for watch in watches]),
         )
         shared = [min(w.profile.shared(s), _LARGEST_SHARED) for w in watches for s in w.statistics]
         thresholds = iter(self._budget.thresholds(shared))
@@ -320,17 +320,6 @@ class _Watch:
 def _rounded(seconds: float) -> float:
     """To a power of _STEP, downwards."""
     return float(_STEP ** np.floor(log(max(seconds, _SHORTEST_S)) / log(_STEP) + 1e-9))
-
-
-def _correlation(watches: list[_Watch]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Correlations within tensors, zero between them: their windows need not close together."""
-    sizes = [len(w.statistics) for w in watches]
-    whole = np.zeros((sum(sizes), sum(sizes)))
-    start = 0
-    for watch, size in zip(watches, sizes, strict=True):
-        whole[start : start + size, start : start + size] = watch.correlation
-        start += size
-    return whole
 
 
 def _check(profile: Profile, settings: Settings) -> None:

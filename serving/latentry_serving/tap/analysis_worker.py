@@ -167,8 +167,7 @@ def _take_idle_cores_only() -> None:
 
 
 def _give_way() -> None:
-    """Has the kernel look for somebody who wants this core. A thread of the traffic that was put on it while this one
-    computes may otherwise wait for the next tick, 4 ms later, although it comes first."""
+    """Has the kernel look for somebody who wants this core."""
     os.sched_yield()
 
 
